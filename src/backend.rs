@@ -1,0 +1,50 @@
+//! A configured server: which instance serves whom.
+
+pub mod child;
+
+use std::time::Duration;
+
+/// Who shares one instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// Every session has its own.
+    Session,
+    /// One per principal.
+    Principal,
+    /// One for all.
+    Shared,
+}
+
+/// `[backends.NAME]` as the backend layer sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The name in the path: `[A-Za-z0-9_-]`, at most 64 characters.
+    pub name: String,
+    /// How its children are started and stopped.
+    pub child: child::Config,
+    /// Who shares an instance.
+    pub isolation: Isolation,
+    /// Instances kept started and ready.
+    pub warm: usize,
+    /// Instances at once, warm ones included.
+    pub max_instances: usize,
+    /// From spawn to the answer to `initialize`.
+    pub start_timeout: Duration,
+    /// What happens after failures.
+    pub restart: Restart,
+    /// One line from a child, bytes.
+    pub max_message: usize,
+    /// No answer within this: the call fails and is cancelled at the child.
+    pub request_timeout: Duration,
+}
+
+/// `restart = { … }`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restart {
+    /// The first pause; it doubles, with jitter.
+    pub backoff: Duration,
+    /// The longest pause.
+    pub max_backoff: Duration,
+    /// Failures in a row that open the circuit.
+    pub give_up_after: u32,
+}

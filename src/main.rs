@@ -1,0 +1,3 @@
+//! The `gatehouse` binary: parse, load, run, exit.
+
+fn main() {}
