@@ -1,8 +1,20 @@
 //! A configured server: which instance serves whom.
 
+pub mod breaker;
 pub mod child;
+pub mod handshake;
+pub mod instance;
+pub mod outbox;
+pub mod pool;
+pub mod pump;
+pub mod routes;
 
 use std::time::Duration;
+
+pub use self::{
+    instance::{Call, CallError, Failure, Instance, Outcome, Peer, PeerId},
+    pool::{Backend, Lease, LeaseError},
+};
 
 /// Who shares one instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +46,8 @@ pub struct Config {
     pub restart: Restart,
     /// One line from a child, bytes.
     pub max_message: usize,
+    /// Bytes that may wait for a child's stdin.
+    pub max_outbox: usize,
     /// No answer within this: the call fails and is cancelled at the child.
     pub request_timeout: Duration,
 }

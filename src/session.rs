@@ -1,1 +1,468 @@
-//! Placeholder.
+//! A client's session: who owns it, which instance serves it, what waits for its reader.
+//!
+//! Owns session ids, the pairing of answers with requests, and the end of a session. It must never
+//! know HTTP: transports see lanes and bytes. It takes only a [`Permit`]. Invariants: a session
+//! belongs to one principal on one backend; every call ends; when a session ends, its instance is
+//! given back and nothing of it is left.
+
+pub(crate) mod budget;
+pub mod id;
+pub(crate) mod peer;
+pub(crate) mod streams;
+pub mod table;
+pub(crate) mod version;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::{sync::oneshot, time::Instant};
+
+use crate::{
+    backend::{Backend, Call, CallError, Instance, Lease, LeaseError, Peer, PeerId},
+    frame::{self, Frame},
+    policy::{Access, Permit},
+    principal::Principal,
+};
+
+pub use self::{id::SessionId, version::Version};
+use self::{
+    streams::{Bounds, Claim, First, STANDING, Streams},
+    table::Table,
+};
+
+/// `[limits]` as far as sessions are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Config {
+    /// Sessions at once.
+    pub max_sessions: usize,
+    /// Sessions of one principal at once.
+    pub max_sessions_per_principal: usize,
+    /// Without a message and a reader for this long: it ends.
+    pub idle_timeout: Duration,
+    /// An HTTP+SSE stream that broke may come back this long.
+    pub resume_grace: Duration,
+    /// Bytes kept of what was sent, for `Last-Event-ID`.
+    pub replay_buffer: usize,
+    /// Bytes that may wait for one reader.
+    pub max_waiting: usize,
+}
+
+/// How the client is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// HTTP+SSE of 2024-11-05.
+    Sse,
+    /// Streamable HTTP.
+    Http,
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndReason {
+    /// `DELETE`, or the HTTP+SSE stream closed for good.
+    Client,
+    /// Nothing happened for too long.
+    Idle,
+    /// Its instance ended.
+    Instance,
+    /// The child didn't answer `initialize`.
+    NoStart,
+    /// Its credential ended or was taken away.
+    Principal,
+    /// Its backend was changed or removed, or the gateway stops.
+    Drain,
+}
+
+/// Why a request was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// A request with that id is in flight.
+    #[error("the id is in use")]
+    DuplicateId,
+    /// Too much waits.
+    #[error("too much is in flight")]
+    Busy,
+    /// The session has ended.
+    #[error("the session has ended")]
+    Ended,
+}
+
+impl From<CallError> for SendError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Busy => Self::Busy,
+            CallError::Gone => Self::Ended,
+        }
+    }
+}
+
+/// A session.
+pub struct Session {
+    id: SessionId,
+    number: PeerId,
+    principal: Principal,
+    transport: Transport,
+    backend: Arc<Backend>,
+    instance: Arc<Instance>,
+    own: bool,
+    state: Mutex<State>,
+    table: Weak<Table>,
+    me: Weak<Session>,
+}
+
+struct State {
+    streams: Streams,
+    /// Requests in flight: the client's raw id to the child's.
+    calls: HashMap<Bytes, u64>,
+    access: Access,
+    version: Option<Version>,
+    /// When `initialize` was sent, until it is answered.
+    starting: Option<(Bytes, Instant)>,
+    last_used: Instant,
+    /// When the HTTP+SSE stream broke.
+    broken: Option<Instant>,
+    lease: Option<Lease>,
+    ended: Option<EndReason>,
+}
+
+/// A POST's place on a session; a client that goes away before it got anything leaves it.
+pub(crate) struct Post {
+    pub(crate) lane: u32,
+    pub(crate) first: oneshot::Receiver<First>,
+    session: Arc<Session>,
+}
+
+impl Drop for Post {
+    fn drop(&mut self) {
+        self.session.state.lock().streams.abandon(self.lane);
+    }
+}
+
+impl Session {
+    /// Its id, a secret.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Its number in logs.
+    #[must_use]
+    pub fn number(&self) -> PeerId {
+        self.number
+    }
+
+    /// Its owner.
+    #[must_use]
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// The backend it is on.
+    #[must_use]
+    pub fn backend(&self) -> &Arc<Backend> {
+        &self.backend
+    }
+
+    /// How its client is connected.
+    #[must_use]
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// The revision that was agreed on, once it was.
+    #[must_use]
+    pub fn version(&self) -> Option<Version> {
+        self.state.lock().version
+    }
+
+    /// True when `initialize` goes to the child itself.
+    #[must_use]
+    pub fn has_own_instance(&self) -> bool {
+        self.own
+    }
+
+    /// Requests in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.state.lock().calls.len()
+    }
+
+    /// Replaces what its principal may do, after a reload.
+    pub fn set_access(&self, access: Access) {
+        self.state.lock().access = access;
+    }
+
+    /// What its principal may do.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        self.state.lock().access.clone()
+    }
+
+    /// A place for a POST with `calls` requests; `streams`: its client takes a stream.
+    pub(crate) fn post(self: &Arc<Self>, calls: usize, streams: bool) -> Post {
+        let (lane, first) = self.state.lock().streams.open(calls, streams);
+        Post { lane, first, session: self.clone() }
+    }
+
+    /// Hands a permitted request to the instance; its answer comes on `lane`.
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing comes then.
+    pub fn call(&self, permit: Permit, lane: u32) -> Result<(), SendError> {
+        let (frame, prune) = permit.into_parts();
+        let id = frame.id_bytes().unwrap_or_default();
+        let now = Instant::now();
+        {
+            let mut state = self.state.lock();
+            if state.ended.is_some() {
+                return Err(SendError::Ended);
+            }
+            if state.calls.contains_key(&id) {
+                return Err(SendError::DuplicateId);
+            }
+            state.calls.insert(id.clone(), 0);
+            state.last_used = now;
+            if frame.method() == "initialize" {
+                state.starting = Some((id.clone(), now));
+            }
+        }
+        let token = frame.progress_token_bytes();
+        let call = Call { id: id.clone(), token, lane, prune, started: now };
+        let sent = self.as_peer().and_then(|me| self.instance.call((self.number, &me), &frame, call));
+        let mut state = self.state.lock();
+        match sent {
+            Ok(ticket) => {
+                if let Some(slot) = state.calls.get_mut(&id) {
+                    *slot = ticket;
+                }
+                Ok(())
+            }
+            Err(error) => {
+                state.calls.remove(&id);
+                state.starting.take_if(|(starting, _)| *starting == id);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Hands a permitted notification to the instance.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn notify(&self, permit: Permit) -> Result<(), SendError> {
+        let (frame, _) = permit.into_parts();
+        self.touch()?;
+        match frame.method() {
+            "notifications/cancelled" => self.cancel(&frame),
+            // A common instance was told once, by the gateway.
+            "notifications/initialized" if !self.own => {}
+            _ => self.instance.notify(&frame)?,
+        }
+        Ok(())
+    }
+
+    /// Hands a client's response to the instance, if it asked.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn respond(&self, frame: &Frame) -> Result<(), SendError> {
+        self.touch()?;
+        Ok(self.instance.respond(self.number, frame)?)
+    }
+
+    /// Puts a message of the gateway's own on a lane: the answer to a call that it took itself.
+    pub(crate) fn answer(&self, lane: u32, data: Bytes) {
+        self.state.lock().streams.answer(lane, Some(data));
+    }
+
+    /// On a common instance: the raw `InitializeResult`.
+    ///
+    /// # Errors
+    /// [`LeaseError`].
+    pub async fn greet(&self, initialize: &Frame) -> Result<Bytes, LeaseError> {
+        // The lease stays with the session, so that the end of the session gives it back; it is
+        // out of its place only while the child is greeted.
+        let lease = self.state.lock().lease.take().ok_or(LeaseError::Draining)?;
+        let asked = initialize.protocol_version();
+        let result = lease.greet(initialize).await.map(|result| version::offer(result, asked.as_deref()));
+        let mut state = self.state.lock();
+        if let Ok(result) = &result {
+            state.version = version::agreed(result);
+        }
+        if state.ended.is_none() {
+            state.lease = Some(lease);
+        }
+        result
+    }
+
+    /// Turns a POST that waits into a stream. False: its answer is there.
+    pub(crate) fn upgrade(&self, lane: u32) -> bool {
+        self.state.lock().streams.upgrade(lane)
+    }
+
+    /// Reads a lane.
+    pub(crate) fn attach(
+        self: &Arc<Self>,
+        lane: u32,
+        after: Option<u64>,
+    ) -> Option<(Claim, Vec<streams::Event>)> {
+        let mut state = self.state.lock();
+        if state.ended.is_some() {
+            return None;
+        }
+        let attached = state.streams.attach(lane, after)?;
+        if lane == STANDING {
+            state.broken = None;
+        }
+        state.last_used = Instant::now();
+        Some(attached)
+    }
+
+    /// Runs `act` on the streams.
+    pub(crate) fn with_streams<T>(&self, act: impl FnOnce(&mut Streams) -> T) -> T {
+        act(&mut self.state.lock().streams)
+    }
+
+    /// A reader has gone.
+    pub(crate) fn detach(&self, claim: Claim) {
+        let mut state = self.state.lock();
+        let now = Instant::now();
+        if state.streams.detach(claim) && claim.lane == STANDING {
+            state.broken = Some(now);
+        }
+        state.last_used = now;
+    }
+
+    /// Ends the session: what is in flight is cancelled, the instance given back, the streams end
+    /// when they were read.
+    pub fn end(&self, reason: EndReason) {
+        let lease = {
+            let mut state = self.state.lock();
+            if state.ended.is_some() {
+                return;
+            }
+            state.ended = Some(reason);
+            state.calls.clear();
+            state.streams.finish();
+            state.lease.take()
+        };
+        tracing::info!(session = self.number, backend = self.instance.backend(),
+            principal = self.principal.name(), ?reason, "session ended");
+        self.instance.detach(self.number);
+        drop(lease);
+        if let Some(table) = self.table.upgrade() {
+            table.forget(self);
+        }
+    }
+
+    /// True once it has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.state.lock().ended.is_some()
+    }
+
+    /// Ends the session if its time is over.
+    pub(crate) fn sweep(&self, now: Instant, config: &Config) {
+        let over = self.overdue(now, config);
+        if over == Some(EndReason::NoStart) {
+            self.fail_start();
+        }
+        if let Some(reason) = over {
+            self.end(reason);
+        }
+    }
+
+    fn overdue(&self, now: Instant, config: &Config) -> Option<EndReason> {
+        let mut state = self.state.lock();
+        if self.principal.expired(std::time::SystemTime::now()) {
+            return Some(EndReason::Principal);
+        }
+        let start_timeout = self.backend.config().start_timeout;
+        if state.starting.as_ref().is_some_and(|(_, since)| *since + start_timeout <= now) {
+            return Some(EndReason::NoStart);
+        }
+        if state.broken.is_some_and(|since| since + config.resume_grace <= now)
+            && self.transport == Transport::Sse
+        {
+            return Some(EndReason::Client);
+        }
+        let busy = !state.calls.is_empty() || state.streams.is_read();
+        if !busy && state.last_used + config.idle_timeout <= now {
+            return Some(EndReason::Idle);
+        }
+        if let Some(before) = now.checked_sub(REPLAY_AGE) {
+            state.streams.forget(before);
+        }
+        None
+    }
+
+    /// The child has not answered `initialize`: the client gets an error, the backend a failure.
+    fn fail_start(&self) {
+        let mut state = self.state.lock();
+        if let Some((id, _)) = state.starting.take() {
+            let error = peer::failure_error(&id, crate::backend::Failure::Crashed);
+            // `initialize` is the first call, on the first lane of either transport.
+            let lane = if self.transport == Transport::Sse { STANDING } else { 1 };
+            state.streams.answer(lane, Some(error));
+        }
+        if let Some(lease) = &state.lease {
+            lease.reject();
+        }
+    }
+
+    fn cancel(&self, frame: &Frame) {
+        let ticket = {
+            let state = self.state.lock();
+            let id = frame.cancelled_id();
+            // A client can't take back its `initialize`.
+            let starting = state.starting.as_ref().map(|(id, _)| &id[..]);
+            id.filter(|id| Some(*id) != starting).and_then(|id| state.calls.get(id).copied())
+        };
+        if let Some(ticket) = ticket {
+            self.instance.cancel(self.number, ticket, frame);
+        }
+    }
+
+    /// Subscriptions on a common instance: true when the child needn't be asked.
+    pub(crate) fn settles_subscription(&self, frame: &Frame) -> bool {
+        let Some(uri) = frame.uri() else { return false };
+        match frame.method() {
+            // The child is asked each time: only it knows whether the resource is there.
+            "resources/subscribe" => {
+                self.instance.subscribe(self.number, &uri);
+                false
+            }
+            "resources/unsubscribe" => !self.instance.unsubscribe(self.number, &uri),
+            _ => false,
+        }
+    }
+
+    fn touch(&self) -> Result<(), SendError> {
+        let mut state = self.state.lock();
+        if state.ended.is_some() {
+            return Err(SendError::Ended);
+        }
+        state.last_used = Instant::now();
+        Ok(())
+    }
+
+    fn as_peer(&self) -> Result<Arc<dyn Peer>, CallError> {
+        self.me.upgrade().map(|me| me as Arc<dyn Peer>).ok_or(CallError::Gone)
+    }
+}
+
+/// The `{}` that some requests are answered with.
+pub(crate) fn empty_result(id: &[u8]) -> Bytes {
+    frame::result_response(id, b"{}")
+}
+
+/// What was sent can be asked for again this long.
+const REPLAY_AGE: Duration = Duration::from_secs(300);

@@ -1,4 +1,7 @@
 //! Globs over names: what is allowed, what is denied, deny wins.
+//!
+//! Owns glob matching. It must never know who asks. Invariant: a name that no list speaks of passes
+//! only where there is no allow list.
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
@@ -47,6 +50,28 @@ pub struct Rule {
     pub deny: Option<Globs>,
 }
 
+impl Rule {
+    /// True when the name may pass.
+    #[must_use]
+    pub fn permits(&self, name: &str) -> bool {
+        self.allow.as_ref().is_none_or(|allow| allow.matches(name))
+            && !self.deny.as_ref().is_some_and(|deny| deny.matches(name))
+    }
+
+    /// True when everything passes.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.allow.is_none() && self.deny.is_none()
+    }
+}
+
+/// True when a URI has a `.` or `..` segment, in whatever spelling.
+#[must_use]
+pub fn climbs(uri: &str) -> bool {
+    let plain = uri.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/").replace("%5c", "/");
+    plain.split(['/', '\\', '?', '#']).any(|segment| segment == ".." || segment == ".")
+}
+
 /// `[backends.X.filter]`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Config {
@@ -58,4 +83,31 @@ pub struct Config {
     pub prompts: Rule,
     /// Resource URIs.
     pub resources: Rule,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Globs, Rule, climbs};
+
+    fn globs(patterns: &[&str]) -> Option<Globs> {
+        Some(Globs::new(patterns.iter().map(|p| (*p).to_owned()).collect()).unwrap())
+    }
+
+    #[test]
+    fn deny_wins_and_an_allow_list_closes_the_rest() {
+        let rule = Rule { allow: globs(&["read_*", "write_a"]), deny: globs(&["write_*"]) };
+        assert!(rule.permits("read_file"));
+        assert!(!rule.permits("write_a"));
+        assert!(!rule.permits("move"));
+        assert!(!rule.permits("READ_file"));
+    }
+
+    #[test]
+    fn dot_segments_are_seen_in_every_spelling() {
+        for uri in ["file:///a/../b", "file:///a/%2e%2E/b", "file:///a/.%2e/b", "file:///a/./b",
+            "file:///a%2f..%2fb", "file:///a\\..\\b", "file:///a/.."] {
+            assert!(climbs(uri), "{uri}");
+        }
+        assert!(!climbs("file:///a/..b/c.d/...e"));
+    }
 }

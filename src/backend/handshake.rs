@@ -1,0 +1,114 @@
+//! The one handshake with an instance that several sessions use.
+//!
+//! Owns the child's `InitializeResult`. Invariant: a child is initialized once, with capabilities
+//! that hold for everybody who will use it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::{
+    sync::{OnceCell, oneshot},
+    time::Instant,
+};
+
+use crate::{
+    backend::instance::{Call, Instance, Outcome, Peer},
+    frame::{self, Frame, Kind},
+    policy::Prune,
+};
+
+/// What a handshake is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Greeting<'a> {
+    /// The first client's `initialize`.
+    pub initialize: &'a Frame,
+    /// Say nothing of that client: the instance serves several principals.
+    pub anonymous: bool,
+    /// For the child's answer.
+    pub timeout: Duration,
+}
+
+/// Runs once; everybody gets its result.
+#[derive(Debug, Default)]
+pub struct Handshake {
+    result: OnceCell<Option<Bytes>>,
+}
+
+impl Handshake {
+    /// One that has not run.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The child's raw `InitializeResult`; `None` when it refused or took too long.
+    pub async fn run(&self, instance: &Arc<Instance>, greeting: Greeting<'_>) -> Option<Bytes> {
+        self.result.get_or_init(|| greet(instance, greeting)).await.clone()
+    }
+}
+
+async fn greet(instance: &Arc<Instance>, greeting: Greeting<'_>) -> Option<Bytes> {
+    let request = if greeting.anonymous {
+        let params = serde_json::json!({
+            "protocolVersion": LATEST_LEGACY,
+            "capabilities": {},
+            "clientInfo": { "name": "gatehouse", "version": env!("CARGO_PKG_VERSION") },
+        });
+        Frame::from_child(frame::request(0, "initialize", &params)).ok()?
+    } else {
+        greeting.initialize.clone()
+    };
+    let (tell, told) = oneshot::channel();
+    let peer: Arc<dyn Peer> = Arc::new(Greeter { tell: Mutex::new(Some(tell)) });
+    let call = Call {
+        id: Bytes::from_static(b"0"),
+        token: None,
+        lane: 0,
+        prune: Prune::nothing(),
+        started: Instant::now(),
+    };
+    let id = NEXT_GREETER.fetch_add(1, Ordering::Relaxed);
+    instance.call((id, &peer), &request, call).ok()?;
+    let outcome = tokio::time::timeout(greeting.timeout, told).await.ok()?.ok()?;
+    let Outcome::Answer(answer) = outcome else { return None };
+    let result = (answer.kind() == Kind::Result).then(|| answer.result()).flatten()?;
+    let done = Frame::from_child(frame::notification("notifications/initialized", None)).ok()?;
+    instance.notify(&done).ok()?;
+    Some(Bytes::copy_from_slice(result))
+}
+
+/// A peer that waits for one answer and takes nothing else.
+struct Greeter {
+    tell: Mutex<Option<oneshot::Sender<Outcome>>>,
+}
+
+impl Peer for Greeter {
+    fn answer(&self, _: Call, outcome: Outcome) {
+        if let Some(tell) = self.tell.lock().take() {
+            let _ = tell.send(outcome);
+        }
+    }
+
+    fn progress(&self, _: u32, _: Frame) {}
+
+    fn request(&self, _: Frame) -> bool {
+        false
+    }
+
+    fn notify(&self, _: Frame) {}
+
+    fn ended(&self) {}
+}
+
+/// The newest revision with a handshake.
+pub const LATEST_LEGACY: &str = "2025-11-25";
+
+/// Apart from the sessions' own, which count from one.
+static NEXT_GREETER: AtomicU64 = AtomicU64::new(1 << 63);

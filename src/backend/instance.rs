@@ -1,0 +1,497 @@
+//! One running child, as the layers above see it.
+//!
+//! Owns the map of calls in flight and the table of attached peers. It must never know HTTP,
+//! sessions or policy: a peer is a trait object, a call a ticket. Invariants: every accepted call
+//! is answered exactly once; a child-side id is never used twice; a message from the child reaches
+//! the peer that it belongs to or nobody; no lock is held while a peer is called.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    backend::{
+        outbox::{Outbox, PushError},
+        routes::Routes,
+    },
+    frame::{self, Frame, Slot},
+    policy::Prune,
+};
+
+/// Names a peer within the process.
+pub type PeerId = u64;
+
+/// What an instance talks to: a session, or the gateway's own handshake.
+///
+/// Called from the reader of the child's stdout: implementations must not block.
+pub trait Peer: Send + Sync + 'static {
+    /// The end of a call; exactly once for each call that was accepted.
+    fn answer(&self, call: Call, outcome: Outcome);
+    /// Progress of the call that runs on `lane`, with the client's own token.
+    fn progress(&self, lane: u32, frame: Frame);
+    /// A request of the child. `false`: it can't be delivered; the child gets an error.
+    fn request(&self, frame: Frame) -> bool;
+    /// A notification of the child.
+    fn notify(&self, frame: Frame);
+    /// The instance has ended; no call of this peer is left.
+    fn ended(&self);
+}
+
+/// A call in flight.
+#[derive(Debug)]
+pub struct Call {
+    /// The client's id, raw JSON text.
+    pub id: Bytes,
+    /// The client's progress token, raw JSON text.
+    pub token: Option<Bytes>,
+    /// The peer's own number for where the answer goes.
+    pub lane: u32,
+    /// What the answer filter must take out of the answer.
+    pub prune: Prune,
+    /// When it was handed over.
+    pub started: Instant,
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The child's answer, with the client's id.
+    Answer(Frame),
+    /// There is none.
+    Failed(Failure),
+}
+
+/// Why a call has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The child ended with the call in flight.
+    Crashed,
+    /// No answer within `request_timeout`.
+    TimedOut,
+    /// The answer was longer than `max_message`, or no JSON-RPC.
+    Unreadable,
+    /// The client cancelled it.
+    Cancelled,
+}
+
+/// Why a call was not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// Too much waits for this instance already.
+    #[error("the instance has too much to do")]
+    Busy,
+    /// The instance has ended.
+    #[error("the instance has ended")]
+    Gone,
+}
+
+impl From<PushError> for CallError {
+    fn from(error: PushError) -> Self {
+        match error {
+            PushError::Full => Self::Busy,
+            PushError::Closed => Self::Gone,
+        }
+    }
+}
+
+/// Bounds and times of an instance.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// One line from the child, bytes.
+    pub max_message: usize,
+    /// Bytes that wait for the child's stdin.
+    pub max_outbox: usize,
+    /// No answer within this: the call fails.
+    pub request_timeout: Duration,
+}
+
+/// A cheap handle to a running child; clones of its `Arc` share it.
+pub struct Instance {
+    number: u64,
+    backend: String,
+    limits: Limits,
+    /// Serves several principals: never asked to carry sampling, elicitation or roots.
+    mixed: bool,
+    pub(super) outbox: Outbox,
+    next_ticket: AtomicU64,
+    /// The child answered at least one call.
+    answered: AtomicBool,
+    state: Mutex<State>,
+    stop: CancellationToken,
+    ended: CancellationToken,
+}
+
+#[derive(Default)]
+struct State {
+    /// By child-side id. Ids grow with time and every call has the same time limit, so the first
+    /// entry is the one that is due first.
+    pending: BTreeMap<u64, Pending>,
+    routes: Routes,
+    /// Until then the child may still speak for a call that was given up; what it says without an
+    /// address is nobody's, where the peers are not one principal's.
+    doubtful_until: Option<Instant>,
+    closed: bool,
+}
+
+struct Pending {
+    peer_id: PeerId,
+    peer: Arc<dyn Peer>,
+    call: Call,
+}
+
+impl Instance {
+    /// A handle without a child yet; [`super::pump`] connects one.
+    #[must_use]
+    pub fn new(backend: &str, limits: Limits, mixed: bool) -> Arc<Self> {
+        Arc::new(Self {
+            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
+            backend: backend.to_owned(),
+            limits,
+            mixed,
+            outbox: Outbox::new(limits.max_outbox),
+            next_ticket: AtomicU64::new(1),
+            answered: AtomicBool::new(false),
+            state: Mutex::default(),
+            stop: CancellationToken::new(),
+            ended: CancellationToken::new(),
+        })
+    }
+
+    /// A number for logs, unique in this process.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The backend's name.
+    #[must_use]
+    pub fn backend(&self) -> &str {
+        &self.backend
+    }
+
+    /// Bounds and times.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Lets a peer receive what the child sends of its own accord.
+    ///
+    /// # Errors
+    /// [`CallError::Gone`] when the instance has ended.
+    pub fn attach(&self, id: PeerId, peer: Arc<dyn Peer>) -> Result<(), CallError> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(CallError::Gone);
+        }
+        state.routes.attach(id, peer);
+        Ok(())
+    }
+
+    /// Forgets a peer: its calls are cancelled at the child and never answered, and what the child
+    /// asked of it is refused.
+    pub fn detach(&self, id: PeerId) {
+        let mut state = self.state.lock();
+        let left = state.routes.detach(id);
+        let tickets: Vec<u64> =
+            state.pending.iter().filter(|(_, p)| p.peer_id == id).map(|(t, _)| *t).collect();
+        for ticket in &tickets {
+            state.pending.remove(ticket);
+        }
+        if !tickets.is_empty() {
+            state.doubtful_until = Some(Instant::now() + DOUBT);
+        }
+        let alone = state.routes.is_empty();
+        drop(state);
+        // An instance without peers is about to be stopped, or waits for its next one.
+        if alone && tickets.is_empty() {
+            return;
+        }
+        for ticket in tickets {
+            self.send_cancelled(ticket);
+        }
+        for asked in left.asked {
+            self.refuse_request(&asked, -32603, "The client has gone");
+        }
+        for uri in left.unsubscribed {
+            self.send_unsubscribe(&uri);
+        }
+    }
+
+    /// Hands a request to the child. The peer gets exactly one [`Peer::answer`] for it. Returns the
+    /// child-side id.
+    ///
+    /// # Errors
+    /// [`CallError`]; the peer gets no answer then.
+    pub fn call(
+        &self,
+        peer: (PeerId, &Arc<dyn Peer>),
+        frame: &Frame,
+        call: Call,
+    ) -> Result<u64, CallError> {
+        let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
+        {
+            let mut state = self.state.lock();
+            if state.closed {
+                return Err(CallError::Gone);
+            }
+            if state.pending.len() >= MAX_PENDING {
+                return Err(CallError::Busy);
+            }
+            let pending = Pending { peer_id: peer.0, peer: peer.1.clone(), call };
+            state.pending.insert(ticket, pending);
+        }
+        let mut digits = [0; 20];
+        let ticket_text = decimal(ticket, &mut digits);
+        let edits = [(Slot::Id, ticket_text), (Slot::ProgressToken, ticket_text)];
+        let edits = if frame.progress_token().is_some() { &edits[..] } else { &edits[..1] };
+        let size = frame.bytes().len() + 48;
+        let pushed = self.outbox.push(size, |out| frame.rewrite(edits, out));
+        if let Err(error) = pushed {
+            // When it is not there any more, the end of the instance has answered it.
+            return match self.state.lock().pending.remove(&ticket) {
+                Some(_) => Err(error.into()),
+                None => Ok(ticket),
+            };
+        }
+        Ok(ticket)
+    }
+
+    /// Cancels a call on its peer's behalf: tells the child, and ends it with
+    /// [`Failure::Cancelled`]. `frame` is the client's own `notifications/cancelled`.
+    pub fn cancel(&self, peer: PeerId, ticket: u64, frame: &Frame) {
+        let removed = {
+            let mut state = self.state.lock();
+            match state.pending.get(&ticket) {
+                Some(pending) if pending.peer_id == peer => {
+                    state.doubtful_until = Some(Instant::now() + DOUBT);
+                    state.pending.remove(&ticket)
+                }
+                _ => None,
+            }
+        };
+        let Some(pending) = removed else { return };
+        let mut digits = [0; 20];
+        let edits = [(Slot::CancelledId, decimal(ticket, &mut digits))];
+        // A queue that is full is the child's own doing; it never reads this either way.
+        let _ = self.outbox.push(frame.bytes().len() + 20, |out| frame.rewrite(&edits, out));
+        pending.peer.answer(pending.call, Outcome::Failed(Failure::Cancelled));
+    }
+
+    /// Hands a client's notification to the child, unchanged.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn notify(&self, frame: &Frame) -> Result<(), CallError> {
+        let bytes = frame.bytes();
+        Ok(self.outbox.push(bytes.len() + 1, |out| out.extend_from_slice(bytes))?)
+    }
+
+    /// Hands a client's response to the child, if this peer was asked under that id.
+    ///
+    /// # Errors
+    /// [`CallError`]. A response to nothing is dropped without one.
+    pub fn respond(&self, peer: PeerId, frame: &Frame) -> Result<(), CallError> {
+        let asked = frame.id().is_some_and(|id| self.state.lock().routes.answered(peer, id));
+        if asked { self.notify(frame) } else { Ok(()) }
+    }
+
+    /// Notes that a peer wants updates of a resource. True: the child has to be told.
+    pub fn subscribe(&self, peer: PeerId, uri: &str) -> bool {
+        self.state.lock().routes.subscribe(peer, uri)
+    }
+
+    /// Notes that a peer wants no more updates. True: nobody does, the child has to be told.
+    pub fn unsubscribe(&self, peer: PeerId, uri: &str) -> bool {
+        self.state.lock().routes.unsubscribe(peer, uri)
+    }
+
+    /// Calls in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.state.lock().pending.len()
+    }
+
+    /// True once the instance takes no more calls.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.state.lock().closed
+    }
+
+    /// True once the child has answered a call.
+    #[must_use]
+    pub fn has_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Asks the instance to stop; [`Instance::ended`] tells when it has.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Resolves when somebody asked it to stop.
+    pub async fn stopping(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Resolves when the child and everything that it started are gone.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// True when the end was asked for.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    pub(super) fn is_mixed(&self) -> bool {
+        self.mixed
+    }
+
+    pub(super) fn mark_ended(&self) {
+        self.ended.cancel();
+    }
+
+    /// Takes a call out of the map because the child answered it.
+    pub(super) fn take(&self, ticket: u64) -> Option<(Arc<dyn Peer>, Call)> {
+        let pending = self.state.lock().pending.remove(&ticket)?;
+        self.answered.store(true, Ordering::Relaxed);
+        Some((pending.peer, pending.call))
+    }
+
+    /// The only call in flight, for an answer that can't be read.
+    pub(super) fn take_sole(&self) -> Option<(Arc<dyn Peer>, Call)> {
+        let mut state = self.state.lock();
+        if state.pending.len() != 1 {
+            return None;
+        }
+        state.pending.pop_first().map(|(_, pending)| (pending.peer, pending.call))
+    }
+
+    /// Where progress with this token goes: the peer, its lane, and the client's own token.
+    pub(super) fn progress_of(&self, ticket: u64) -> Option<(Arc<dyn Peer>, u32, Bytes)> {
+        let state = self.state.lock();
+        let pending = state.pending.get(&ticket)?;
+        let token = pending.call.token.clone()?;
+        Some((pending.peer.clone(), pending.call.lane, token))
+    }
+
+    /// Reads or changes the routes.
+    pub(super) fn with_routes<T>(&self, act: impl FnOnce(&mut Routes) -> T) -> T {
+        act(&mut self.state.lock().routes)
+    }
+
+    /// The one peer that a message without an address can only be for: the only one attached (where
+    /// all peers are one principal's), or the only one with a call in flight.
+    pub(super) fn sole_peer(&self) -> Option<(PeerId, Arc<dyn Peer>)> {
+        let state = self.state.lock();
+        if self.mixed && state.doubtful_until.is_some_and(|end| end > Instant::now()) {
+            return None;
+        }
+        if let Some(only) = state.routes.only().filter(|_| !self.mixed) {
+            return Some(only);
+        }
+        let mut calls = state.pending.values();
+        let first = calls.next()?;
+        if calls.any(|other| other.peer_id != first.peer_id) {
+            return None;
+        }
+        Some((first.peer_id, first.peer.clone()))
+    }
+
+    /// Fails the calls whose time is over, and tells the child.
+    pub(super) fn expire(&self, now: Instant) {
+        let mut due = Vec::new();
+        {
+            let mut state = self.state.lock();
+            while let Some(entry) = state.pending.first_entry() {
+                if entry.get().call.started + self.limits.request_timeout > now {
+                    break;
+                }
+                due.push(entry.remove_entry());
+            }
+            if !due.is_empty() {
+                state.doubtful_until = Some(now + DOUBT);
+            }
+        }
+        for (ticket, pending) in due {
+            self.send_cancelled(ticket);
+            pending.peer.answer(pending.call, Outcome::Failed(Failure::TimedOut));
+        }
+    }
+
+    /// Ends the handle: every waiter fails at once, every peer is told.
+    pub(super) fn close(&self) {
+        self.outbox.close();
+        let (pending, peers) = {
+            let mut state = self.state.lock();
+            state.closed = true;
+            (std::mem::take(&mut state.pending), state.routes.clear())
+        };
+        for pending in pending.into_values() {
+            pending.peer.answer(pending.call, Outcome::Failed(Failure::Crashed));
+        }
+        for peer in peers {
+            peer.ended();
+        }
+    }
+
+    /// Answers a request of the child with an error.
+    pub(super) fn refuse_request(&self, id: &[u8], code: i32, message: &str) {
+        let error = frame::error_response(Some(id), code, message, None);
+        let _ = self.outbox.push(error.len() + 1, |out| out.extend_from_slice(&error));
+    }
+
+    fn send_cancelled(&self, ticket: u64) {
+        let params = format!(r#"{{"requestId":{ticket}}}"#);
+        let line = frame::notification("notifications/cancelled", Some(params.as_bytes()));
+        let _ = self.outbox.push(line.len() + 1, |out| out.extend_from_slice(&line));
+    }
+
+    fn send_unsubscribe(&self, uri: &str) {
+        // Its answer has no waiter and is dropped.
+        let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
+        let line = frame::request(ticket, "resources/unsubscribe", &serde_json::json!({ "uri": uri }));
+        let _ = self.outbox.push(line.len() + 1, |out| out.extend_from_slice(&line));
+    }
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Instance({}#{})", self.backend, self.number)
+    }
+}
+
+/// Writes a number's digits into `buffer`.
+fn decimal(mut number: u64, buffer: &mut [u8; 20]) -> &[u8] {
+    let mut start = buffer.len();
+    loop {
+        start -= 1;
+        buffer[start] = b'0' + u8::try_from(number % 10).unwrap_or_default();
+        number /= 10;
+        if number == 0 {
+            return &buffer[start..];
+        }
+    }
+}
+
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
+
+/// Calls in flight on one instance; beyond it a call is refused, so that a child that answers
+/// nothing holds a bounded amount of memory.
+const MAX_PENDING: usize = 4096;
+
+/// How long a call that was given up may still make its child speak.
+const DOUBT: Duration = Duration::from_secs(60);

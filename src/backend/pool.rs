@@ -1,0 +1,395 @@
+//! Which instance serves whom.
+//!
+//! Owns the instances of one backend: the warm ones, the one of each principal, the shared one. It
+//! must never know what sessions are; they hold a [`Lease`]. Invariants: at most `max_instances`
+//! processes run, those that are still ending included; an instance that served one session is
+//! never given to another.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+use crate::{
+    backend::{
+        Config, Isolation,
+        breaker::Breaker,
+        child::{SpawnError, Spawner},
+        handshake::{Greeting, Handshake},
+        instance::{Instance, Limits},
+        pump,
+    },
+    drain::Drain,
+    frame::Frame,
+    principal::Principal,
+};
+
+/// Why there is no instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LeaseError {
+    /// `max_instances` run.
+    #[error("all instances are in use")]
+    Full,
+    /// The circuit is open, or the pause after a failure outlasts the patience of a request.
+    #[error("the backend failed too often")]
+    CircuitOpen {
+        /// When to ask again.
+        retry_after: Duration,
+    },
+    /// The command can't be started, or ended at once.
+    #[error("the instance can't be started")]
+    Start,
+    /// The backend is going away.
+    #[error("the backend is draining")]
+    Draining,
+}
+
+/// A configured server and its running instances.
+pub struct Backend {
+    config: Config,
+    spawner: Arc<Spawner>,
+    breaker: Breaker,
+    slots: Arc<Semaphore>,
+    state: Mutex<State>,
+    drain: Drain,
+    me: Weak<Backend>,
+}
+
+#[derive(Default)]
+struct State {
+    warm: VecDeque<Arc<Instance>>,
+    /// By principal; `None` is the one that all share.
+    common: HashMap<Option<Principal>, Arc<Common>>,
+    /// A task that fills up the warm ones is under way.
+    warming: bool,
+}
+
+/// An instance that several sessions use.
+struct Common {
+    instance: Arc<Instance>,
+    handshake: Handshake,
+    users: Mutex<usize>,
+}
+
+/// The right to use an instance; what it held is given back when it is dropped.
+pub struct Lease {
+    backend: Arc<Backend>,
+    instance: Arc<Instance>,
+    common: Option<(Option<Principal>, Arc<Common>)>,
+}
+
+impl Backend {
+    /// A backend without instances. Call [`Backend::warm_up`] once it serves.
+    #[must_use]
+    pub fn new(config: Config, spawner: Arc<Spawner>, drain: Drain) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            breaker: Breaker::new(config.restart),
+            slots: Arc::new(Semaphore::new(config.max_instances)),
+            state: Mutex::default(),
+            me: me.clone(),
+            config,
+            spawner,
+            drain,
+        })
+    }
+
+    /// Its configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// True once it takes no new sessions.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.drain.is_draining()
+    }
+
+    /// Takes no new sessions any more; instances that nobody uses end.
+    pub fn retire(&self) {
+        self.drain.drain();
+        let mut state = self.state.lock();
+        let mut idle: Vec<_> = state.warm.drain(..).collect();
+        let unused = |common: &Arc<Common>| *common.users.lock() == 0;
+        let keys: Vec<_> =
+            state.common.iter().filter(|(_, c)| unused(c)).map(|(k, _)| k.clone()).collect();
+        idle.extend(keys.iter().filter_map(|key| state.common.remove(key)).map(|c| c.instance.clone()));
+        drop(state);
+        idle.iter().for_each(|instance| instance.stop());
+    }
+
+    /// Ends every instance and waits until their processes are gone.
+    pub async fn close(&self) {
+        self.retire();
+        self.drain.close();
+        self.drain.wait().await;
+    }
+
+    /// Fills up the warm instances, in the background.
+    pub fn warm_up(&self) {
+        let Some(backend) = self.me.upgrade() else { return };
+        if self.config.warm == 0 || self.drain.is_draining() {
+            return;
+        }
+        if std::mem::replace(&mut self.state.lock().warming, true) {
+            return;
+        }
+        self.drain.spawn(async move { backend.fill().await });
+    }
+
+    /// An instance for a session of `principal`.
+    ///
+    /// # Errors
+    /// [`LeaseError`].
+    pub async fn lease(&self, principal: &Principal) -> Result<Lease, LeaseError> {
+        if self.drain.is_draining() {
+            return Err(LeaseError::Draining);
+        }
+        let backend = self.me.upgrade().ok_or(LeaseError::Draining)?;
+        let key = match self.config.isolation {
+            Isolation::Session => {
+                let instance = self.own().await?;
+                return Ok(Lease { backend, instance, common: None });
+            }
+            Isolation::Principal => Some(principal.clone()),
+            Isolation::Shared => None,
+        };
+        if let Some(common) = self.join(&key, None) {
+            return Ok(Lease::common(backend, key, common));
+        }
+        let fresh = self.own().await?;
+        // Two may have started one at the same time: the first to come back is used.
+        let common = self.join(&key, Some(fresh)).ok_or(LeaseError::Start)?;
+        Ok(Lease::common(backend, key, common))
+    }
+
+    /// The live instance under `key`; else `fresh` becomes it. Counts one user more.
+    fn join(&self, key: &Option<Principal>, fresh: Option<Arc<Instance>>) -> Option<Arc<Common>> {
+        let mut state = self.state.lock();
+        let live = state.common.get(key).filter(|common| !common.instance.has_ended()).cloned();
+        let common = match (live, fresh) {
+            (Some(common), Some(unneeded)) => {
+                unneeded.stop();
+                common
+            }
+            (Some(common), None) => common,
+            (None, Some(instance)) => {
+                let common =
+                    Arc::new(Common { instance, handshake: Handshake::new(), users: Mutex::new(0) });
+                state.common.insert(key.clone(), common.clone());
+                common
+            }
+            (None, None) => return None,
+        };
+        *common.users.lock() += 1;
+        Some(common)
+    }
+
+    /// A warm instance, or a new one.
+    async fn own(&self) -> Result<Arc<Instance>, LeaseError> {
+        loop {
+            let Some(instance) = self.state.lock().warm.pop_front() else { break };
+            self.warm_up();
+            if !instance.has_ended() {
+                return Ok(instance);
+            }
+        }
+        let instance = self.start().await?;
+        self.warm_up();
+        Ok(instance)
+    }
+
+    async fn start(&self) -> Result<Arc<Instance>, LeaseError> {
+        let slot = self.slots.clone().try_acquire_owned().map_err(|_| LeaseError::Full)?;
+        let pause = self
+            .breaker
+            .admit(Instant::now())
+            .map_err(|open| LeaseError::CircuitOpen { retry_after: open.retry_after })?;
+        if pause > self.config.start_timeout.min(PATIENCE) {
+            return Err(LeaseError::CircuitOpen { retry_after: pause });
+        }
+        tokio::time::sleep(pause).await;
+        self.spawn(slot).map_err(|error| {
+            self.breaker.failed(Instant::now());
+            tracing::error!(backend = self.config.name, %error, "can't start an instance");
+            LeaseError::Start
+        })
+    }
+
+    fn spawn(&self, slot: OwnedSemaphorePermit) -> Result<Arc<Instance>, SpawnError> {
+        let limits = Limits {
+            max_message: self.config.max_message,
+            max_outbox: self.config.max_outbox,
+            request_timeout: self.config.request_timeout,
+        };
+        let mixed = self.config.isolation == Isolation::Shared;
+        let instance = Instance::new(&self.config.name, limits, mixed);
+        let child = self.spawner.spawn(&self.config.child, &self.config.name, instance.number())?;
+        tracing::info!(backend = self.config.name, instance = instance.number(),
+            pid = child.process.pid(), "instance started");
+        let (running, me, drain) = (instance.clone(), self.me.clone(), self.drain.clone());
+        let stop_timeout = self.config.child.stop_timeout;
+        self.drain.spawn(async move {
+            let stop_with_gateway = async {
+                drain.closing().await;
+                running.stop();
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = pump::run(running.clone(), child, stop_timeout) => {}
+                () = stop_with_gateway => {}
+            }
+            drop(slot);
+            if let Some(backend) = me.upgrade() {
+                backend.ended(&running);
+            }
+        });
+        Ok(instance)
+    }
+
+    /// What an instance's end means for the next start.
+    fn ended(&self, instance: &Arc<Instance>) {
+        let mut state = self.state.lock();
+        state.warm.retain(|warm| !Arc::ptr_eq(warm, instance));
+        state.common.retain(|_, common| !Arc::ptr_eq(&common.instance, instance));
+        drop(state);
+        // One caller who can crash his own instance must not open the circuit for the others:
+        // where instances aren't common, only an instance that never was of use counts.
+        let counts = !instance.has_answered() || self.config.isolation == Isolation::Shared;
+        if !instance.is_stopping() && counts {
+            self.breaker.failed(Instant::now());
+        }
+        self.warm_up();
+    }
+
+    async fn fill(self: Arc<Self>) {
+        while self.wants_warm() {
+            let started = tokio::select! {
+                started = self.start() => started,
+                () = self.drain.draining() => break,
+            };
+            match started {
+                Ok(instance) => self.keep_warm(instance),
+                Err(LeaseError::CircuitOpen { retry_after }) => {
+                    tokio::select! {
+                        () = tokio::time::sleep(retry_after) => {}
+                        () = self.drain.draining() => break,
+                    }
+                }
+                // An instance that ends, or the next session, asks again.
+                Err(LeaseError::Full | LeaseError::Draining) => break,
+                Err(LeaseError::Start) => {}
+            }
+        }
+        self.state.lock().warming = false;
+    }
+
+    fn wants_warm(&self) -> bool {
+        !self.drain.is_draining() && self.state.lock().warm.len() < self.config.warm
+    }
+
+    fn keep_warm(&self, instance: Arc<Instance>) {
+        let mut state = self.state.lock();
+        if self.drain.is_draining() {
+            instance.stop();
+        } else if !instance.has_ended() {
+            state.warm.push_back(instance);
+        }
+    }
+
+    fn leave(&self, key: &Option<Principal>, common: &Arc<Common>) {
+        let mut state = self.state.lock();
+        let left = {
+            let mut users = common.users.lock();
+            *users = users.saturating_sub(1);
+            *users
+        };
+        // The one that all share runs as long as the backend does; a principal's goes with his last
+        // session.
+        if left > 0 || (key.is_none() && !self.drain.is_draining()) {
+            return;
+        }
+        if state.common.get(key).is_some_and(|current| Arc::ptr_eq(current, common)) {
+            state.common.remove(key);
+        }
+        drop(state);
+        common.instance.stop();
+    }
+}
+
+impl Lease {
+    fn common(backend: Arc<Backend>, key: Option<Principal>, common: Arc<Common>) -> Self {
+        let instance = common.instance.clone();
+        Self { backend, instance, common: Some((key, common)) }
+    }
+
+    /// The instance.
+    #[must_use]
+    pub fn instance(&self) -> &Arc<Instance> {
+        &self.instance
+    }
+
+    /// The backend it belongs to.
+    #[must_use]
+    pub fn backend(&self) -> &Arc<Backend> {
+        &self.backend
+    }
+
+    /// True when the session's own `initialize` goes to the child.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.common.is_none()
+    }
+
+    /// The instance is of use: the count of failures starts anew.
+    pub fn confirm(&self) {
+        self.backend.breaker.succeeded();
+    }
+
+    /// The instance didn't answer `initialize` in time.
+    pub fn reject(&self) {
+        self.backend.breaker.failed(Instant::now());
+        self.instance.stop();
+    }
+
+    /// On a common instance: the raw `InitializeResult` for a client that sent `initialize`; the
+    /// gateway shakes hands with the child once.
+    ///
+    /// # Errors
+    /// [`LeaseError::Start`] when the child refused or didn't answer in time.
+    pub async fn greet(&self, initialize: &Frame) -> Result<Bytes, LeaseError> {
+        let Some((key, common)) = &self.common else { return Err(LeaseError::Start) };
+        let greeting = Greeting {
+            initialize,
+            // Between principals nobody's capabilities are everybody's.
+            anonymous: key.is_none(),
+            timeout: self.backend.config.start_timeout,
+        };
+        let result = common.handshake.run(&self.instance, greeting).await;
+        match &result {
+            Some(_) => self.confirm(),
+            None => self.reject(),
+        }
+        result.ok_or(LeaseError::Start)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        match &self.common {
+            Some((key, common)) => self.backend.leave(key, common),
+            None => self.instance.stop(),
+        }
+    }
+}
+
+/// A request waits this long for a pause between starts, no longer.
+const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,0 +1,244 @@
+//! What runs for one child: its writer, its reader, its supervisor.
+//!
+//! Owns the child's pipes and the order of its end. It must never know sessions: what it reads goes
+//! to peers by [`Instance`]. Invariants: the reader never waits for a peer or for the child's
+//! stdin; when the child ends, every waiter fails at once; the tree is gone when this returns.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::{io::AsyncRead, time::Instant};
+
+use crate::{
+    backend::{
+        child::{Child, Process},
+        instance::{Failure, Instance, Outcome},
+    },
+    codec::{Line, LineReader, TooLong},
+    frame::{self, Frame, FrameError, Kind, Slot},
+};
+
+/// Runs a child until it ends or is asked to stop; then ends it and fails what waits.
+pub async fn run(instance: Arc<Instance>, child: Child, stop_timeout: Duration) {
+    let Child { stdin, stdout, stderr, mut process } = child;
+    let writer = instance.outbox.run(stdin);
+    let reader = read(&instance, stdout);
+    let diagnostics = stderr.run();
+    let supervisor = supervise(&instance, &mut process);
+    tokio::pin!(writer, reader, diagnostics, supervisor);
+    let mut written = false;
+    let mut drained = false;
+    let why = loop {
+        tokio::select! {
+            why = &mut reader => break why,
+            why = &mut supervisor => break why,
+            _ = &mut writer, if !written => written = true,
+            () = &mut diagnostics, if !drained => drained = true,
+        }
+    };
+    if why == Ended::Exited {
+        // What it said last is still in the pipe.
+        let _ = tokio::time::timeout(LAST_WORDS, &mut reader).await;
+    }
+    instance.close();
+    // The writer sees the closed queue and drops the pipe: the child's stdin ends.
+    if !written {
+        let _ = tokio::time::timeout(LAST_WORDS, &mut writer).await;
+    }
+    finish(&instance, why, process, stop_timeout).await;
+}
+
+/// Why the pump stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Asked,
+    Exited,
+    StdoutClosed,
+    Endless,
+    ReadError,
+}
+
+async fn finish(instance: &Instance, why: Ended, mut process: Process, stop_timeout: Duration) {
+    let patience = if why == Ended::Endless { Duration::ZERO } else { stop_timeout };
+    let exit = process.stop(patience).await;
+    let (backend, number) = (instance.backend(), instance.number());
+    if why == Ended::Asked {
+        tracing::info!(backend, instance = number, %exit, "instance stopped");
+    } else {
+        tracing::warn!(backend, instance = number, %exit, reason = ?why, "instance ended by itself");
+    }
+    instance.mark_ended();
+}
+
+/// Waits for the child's exit or the wish to stop, and fails calls whose time is over.
+async fn supervise(instance: &Instance, process: &mut Process) -> Ended {
+    let period = (instance.limits().request_timeout / 16).clamp(MIN_TICK, MAX_TICK);
+    let mut tick = tokio::time::interval(period);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let exit = process.wait();
+    tokio::pin!(exit);
+    loop {
+        tokio::select! {
+            _ = &mut exit => return Ended::Exited,
+            () = instance.stopping() => return Ended::Asked,
+            now = tick.tick() => instance.expire(now),
+        }
+    }
+}
+
+async fn read(instance: &Arc<Instance>, stdout: impl AsyncRead + Unpin) -> Ended {
+    let mut lines = LineReader::new(stdout, instance.limits().max_message);
+    loop {
+        // A child that floods must not keep its worker thread to itself.
+        tokio::task::coop::consume_budget().await;
+        match lines.next().await {
+            Ok(Some(Line::Frame(line))) => receive(instance, line),
+            Ok(Some(Line::TooLong(long))) => too_long(instance, &long),
+            Ok(Some(Line::Endless)) => return Ended::Endless,
+            Ok(None) => return Ended::StdoutClosed,
+            Err(error) => {
+                tracing::warn!(backend = instance.backend(), %error, "reading from the child failed");
+                return Ended::ReadError;
+            }
+        }
+    }
+}
+
+fn receive(instance: &Arc<Instance>, line: Bytes) {
+    match Frame::from_child(line.clone()) {
+        Ok(frame) => dispatch(instance, frame),
+        Err(FrameError::Batch) => match Frame::batch_from_child(line.clone(), MAX_BATCH) {
+            Ok(frames) => frames.into_iter().for_each(|frame| dispatch(instance, frame)),
+            Err(error) => unreadable(instance, &line, error),
+        },
+        Err(error) => unreadable(instance, &line, error),
+    }
+}
+
+/// A line that is no message. What looks like one was perhaps the answer to the only call; anything
+/// else is a stray print that harms nobody.
+fn unreadable(instance: &Instance, line: &Bytes, error: FrameError) {
+    let (backend, number) = (instance.backend(), instance.number());
+    let length = line.len();
+    tracing::warn!(backend, instance = number, %error, length, "a line of the child is no message");
+    let looks_like_one = line.trim_ascii_start().starts_with(b"{")
+        && memchr::memmem::find(line, br#""jsonrpc""#).is_some();
+    if !looks_like_one {
+        return;
+    }
+    if let Some((peer, call)) = instance.take_sole() {
+        peer.answer(call, Outcome::Failed(Failure::Unreadable));
+    }
+}
+
+fn too_long(instance: &Instance, long: &TooLong) {
+    tracing::warn!(backend = instance.backend(), instance = instance.number(), length = long.len,
+        "a line from the child is over max_message");
+    let waiting = match long.id {
+        Some(id) => instance.take(id),
+        None => instance.take_sole(),
+    };
+    if let Some((peer, call)) = waiting {
+        peer.answer(call, Outcome::Failed(Failure::Unreadable));
+    }
+}
+
+fn dispatch(instance: &Arc<Instance>, frame: Frame) {
+    match frame.kind() {
+        Kind::Result | Kind::Error => answer(instance, &frame),
+        Kind::Request => request(instance, frame),
+        Kind::Notification => notification(instance, frame),
+    }
+}
+
+fn answer(instance: &Instance, frame: &Frame) {
+    let waiting = frame.id().and_then(ticket).and_then(|ticket| instance.take(ticket));
+    let Some((peer, call)) = waiting else {
+        tracing::debug!(backend = instance.backend(), "dropped an answer that nobody waits for");
+        return;
+    };
+    let answer = frame.rewritten(&[(Slot::Id, &call.id)]);
+    peer.answer(call, Outcome::Answer(answer));
+}
+
+fn request(instance: &Arc<Instance>, frame: Frame) {
+    let Some(id) = frame.id_bytes() else { return };
+    if frame.method() == "ping" {
+        let pong = frame::result_response(&id, b"{}");
+        let _ = instance.outbox.push(pong.len() + 1, |out| out.extend_from_slice(&pong));
+        return;
+    }
+    if instance.is_mixed() {
+        instance.refuse_request(&id, -32601, "Not available on a shared instance");
+        return;
+    }
+    let Some((peer_id, peer)) = instance.sole_peer() else {
+        instance.refuse_request(&id, -32603, "No client that this request could be for");
+        return;
+    };
+    let elicitation = frame.elicitation_id().map(Bytes::copy_from_slice);
+    let asked = instance.with_routes(|routes| {
+        let asked = routes.ask(id.clone(), peer_id);
+        if let Some(elicitation) = elicitation.filter(|_| asked) {
+            routes.elicit(elicitation, peer_id);
+        }
+        asked
+    });
+    if !asked {
+        instance.refuse_request(&id, -32600, "Too many requests, or an id that is in use");
+    } else if !peer.request(frame) {
+        instance.with_routes(|routes| routes.answered(peer_id, &id));
+        instance.refuse_request(&id, -32601, "The client can't be asked that");
+    }
+}
+
+fn notification(instance: &Instance, frame: Frame) {
+    let method = frame.method();
+    if method == "notifications/progress" {
+        progress(instance, &frame);
+    } else if method == "notifications/cancelled" {
+        let peer = frame.cancelled_id().and_then(|id| instance.with_routes(|r| r.withdrawn(id)));
+        if let Some(peer) = peer {
+            peer.notify(frame);
+        }
+    } else if method.ends_with("/list_changed") {
+        let peers = instance.with_routes(|routes| routes.all());
+        peers.into_iter().for_each(|peer| peer.notify(frame.clone()));
+    } else if method == "notifications/resources/updated" {
+        let uri = frame.uri().unwrap_or_default();
+        let peers = instance.with_routes(|routes| routes.subscribers(&uri));
+        peers.into_iter().for_each(|peer| peer.notify(frame.clone()));
+    } else if method == "notifications/elicitation/complete" {
+        let peer = frame.elicitation_id().and_then(|id| instance.with_routes(|r| r.elicited(id)));
+        if let Some(peer) = peer {
+            peer.notify(frame);
+        }
+    } else if let Some((_, peer)) = instance.sole_peer() {
+        peer.notify(frame);
+    } else {
+        tracing::debug!(backend = instance.backend(), "dropped a notification that is nobody's");
+    }
+}
+
+fn progress(instance: &Instance, frame: &Frame) {
+    let Some(ticket) = frame.progress_token().and_then(ticket) else { return };
+    if let Some((peer, lane, token)) = instance.progress_of(ticket) {
+        peer.progress(lane, frame.rewritten(&[(Slot::ProgressToken, &token)]));
+    }
+}
+
+/// The child-side id that a raw JSON text stands for: the gateway gives out plain integers only.
+fn ticket(raw: &[u8]) -> Option<u64> {
+    if raw.is_empty() || raw.len() > 19 || !raw.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(raw.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+}
+
+/// For what a child said just before it ended, and for its stdin to be closed.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How often time limits are looked at.
+const MIN_TICK: Duration = Duration::from_millis(20);
+const MAX_TICK: Duration = Duration::from_secs(1);
+/// Messages in one array from a child of revision 2025-03-26.
+const MAX_BATCH: usize = 1024;

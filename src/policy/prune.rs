@@ -1,0 +1,145 @@
+//! Takes out of a list answer what its principal may not see.
+//!
+//! Owns the reading of the four list results. Invariant: what stays, stays byte for byte; what
+//! can't be read, goes.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::{frame::Frame, policy::Access};
+
+/// What to take out of an answer; usually nothing.
+#[derive(Debug, Clone)]
+pub struct Prune(Option<Box<(List, Access)>>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum List {
+    Tools,
+    Prompts,
+    Resources,
+    Templates,
+}
+
+/// The child's list can't be read, so nothing of it may pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the list can't be read")]
+pub struct Unreadable;
+
+impl Prune {
+    /// Leaves the answer as it is.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self(None)
+    }
+
+    pub(super) fn of_answer_to(method: &str, access: &Access) -> Self {
+        let list = match method {
+            "tools/list" => List::Tools,
+            "prompts/list" => List::Prompts,
+            "resources/list" => List::Resources,
+            "resources/templates/list" => List::Templates,
+            _ => return Self(None),
+        };
+        Self(Some(Box::new((list, access.clone()))))
+    }
+
+    /// The answer without what must not be seen.
+    ///
+    /// # Errors
+    /// [`Unreadable`]: the answer must not pass at all.
+    pub fn apply(&self, answer: Frame) -> Result<Frame, Unreadable> {
+        let (Some(pruned), Some(result)) = (&self.0, answer.result()) else { return Ok(answer) };
+        let (list, access) = &**pruned;
+        let result = prune(result, *list, access).ok_or(Unreadable)?;
+        Ok(answer.with_result(&result))
+    }
+}
+
+impl List {
+    fn field(self) -> &'static str {
+        match self {
+            Self::Tools => "tools",
+            Self::Prompts => "prompts",
+            Self::Resources => "resources",
+            Self::Templates => "resourceTemplates",
+        }
+    }
+
+    fn keeps(self, access: &Access, item: &Members<'_>) -> bool {
+        let key = match self {
+            Self::Tools | Self::Prompts => "name",
+            Self::Resources => "uri",
+            Self::Templates => "uriTemplate",
+        };
+        let mut values = item.0.iter().filter(|(name, _)| name == key);
+        let (Some((_, value)), None) = (values.next(), values.next()) else { return false };
+        let Ok(name) = serde_json::from_str::<String>(value.get()) else { return false };
+        match self {
+            Self::Tools => access.permits_tool(&name),
+            Self::Prompts => access.permits_prompt(&name),
+            Self::Resources | Self::Templates => access.permits_resource(&name),
+        }
+    }
+}
+
+fn prune(result: &[u8], list: List, access: &Access) -> Option<Vec<u8>> {
+    let members: Members<'_> = serde_json::from_slice(result).ok()?;
+    let mut out = Vec::with_capacity(result.len());
+    out.push(b'{');
+    for (name, value) in &members.0 {
+        if out.len() > 1 {
+            out.push(b',');
+        }
+        serde_json::to_writer(&mut out, name).ok()?;
+        out.push(b':');
+        if name == list.field() {
+            let items: Vec<&RawValue> = serde_json::from_str(value.get()).ok()?;
+            write_kept(&mut out, &items, list, access);
+        } else {
+            out.extend_from_slice(value.get().as_bytes());
+        }
+    }
+    out.push(b'}');
+    Some(out)
+}
+
+fn write_kept(out: &mut Vec<u8>, items: &[&RawValue], list: List, access: &Access) {
+    let kept = items.iter().filter(|item| {
+        serde_json::from_str::<Members<'_>>(item.get()).is_ok_and(|item| list.keeps(access, &item))
+    });
+    out.push(b'[');
+    for (index, item) in kept.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(item.get().as_bytes());
+    }
+    out.push(b']');
+}
+
+/// The members of an object in their order, doubles included, values raw.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
+}

@@ -1,0 +1,107 @@
+//! What a session does with what its instance says.
+//!
+//! Invariant: nothing here waits; a message goes on one lane, chosen by the rules of
+//! <https://modelcontextprotocol.io/specification/2025-11-25/basic/transports>.
+
+use bytes::Bytes;
+
+use crate::{
+    backend::{Call, Failure, Outcome, Peer},
+    frame::{self, Frame, Kind},
+    session::{EndReason, Session, Transport, streams::STANDING, streams::Streams, version},
+};
+
+impl Peer for Session {
+    fn answer(&self, call: Call, outcome: Outcome) {
+        let data = match outcome {
+            Outcome::Answer(frame) => Some(self.answered(&call, frame)),
+            Outcome::Failed(Failure::Cancelled) => None,
+            Outcome::Failed(failure) => Some(failure_error(&call.id, failure)),
+        };
+        let mut state = self.state.lock();
+        state.calls.remove(&call.id);
+        state.last_used = tokio::time::Instant::now();
+        state.streams.answer(call.lane, data);
+    }
+
+    fn progress(&self, lane: u32, frame: Frame) {
+        let mut state = self.state.lock();
+        if state.access.permits_from_child(&frame) {
+            state.streams.push(lane, frame.bytes().clone());
+        }
+    }
+
+    fn request(&self, frame: Frame) -> bool {
+        self.send(&frame)
+    }
+
+    fn notify(&self, frame: Frame) {
+        self.send(&frame);
+    }
+
+    fn ended(&self) {
+        self.end(EndReason::Instance);
+    }
+}
+
+impl Session {
+    /// The bytes of an answer that may pass.
+    fn answered(&self, call: &Call, frame: Frame) -> Bytes {
+        self.started(call, &frame);
+        match call.prune.apply(frame) {
+            Ok(frame) => frame.bytes().clone(),
+            Err(error) => {
+                tracing::warn!(session = self.number, %error, "withheld a list");
+                failure_error(&call.id, Failure::Unreadable)
+            }
+        }
+    }
+
+    /// The answer to `initialize` settles the revision, and that the instance is of use.
+    fn started(&self, call: &Call, frame: &Frame) {
+        let mut state = self.state.lock();
+        if state.starting.take_if(|(id, _)| *id == call.id).is_none() {
+            return;
+        }
+        if let (Kind::Result, Some(result)) = (frame.kind(), frame.result()) {
+            state.version = version::agreed(result);
+            if let Some(lease) = &state.lease {
+                lease.confirm();
+            }
+        }
+    }
+
+    fn send(&self, frame: &Frame) -> bool {
+        let mut state = self.state.lock();
+        if state.ended.is_some() || !state.access.permits_from_child(frame) {
+            return false;
+        }
+        let lane = match self.transport {
+            Transport::Sse => STANDING,
+            Transport::Http => choose(&state.streams),
+        };
+        state.streams.push(lane, frame.bytes().clone())
+    }
+}
+
+/// The call's own stream if there is but one, else the standing stream, else the oldest call's;
+/// what finds none waits for the standing stream.
+fn choose(streams: &Streams) -> u32 {
+    let mut posts = streams.posts();
+    match (posts.next(), posts.next()) {
+        (Some(only), None) => only,
+        (Some(oldest), Some(_)) if !streams.is_standing() => oldest,
+        _ => STANDING,
+    }
+}
+
+/// The JSON-RPC error for a call without an answer.
+pub(crate) fn failure_error(id: &[u8], failure: Failure) -> Bytes {
+    let (code, message) = match failure {
+        Failure::Crashed => (-32011, "The server ended before it answered"),
+        Failure::Unreadable => (-32011, "The server's answer can't be read or is too large"),
+        Failure::TimedOut => (-32012, "The server didn't answer in time"),
+        Failure::Cancelled => (-32603, "The request was cancelled"),
+    };
+    frame::error_response(Some(id), code, message, None)
+}

@@ -1,0 +1,247 @@
+//! All sessions, by id.
+//!
+//! Owns the caps and the sweep that ends what is over. Invariant: a place that was reserved is
+//! either a session's or given back.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::time::Instant;
+
+use crate::{
+    backend::{Lease, Peer},
+    drain::Drain,
+    policy::Access,
+    principal::Principal,
+    session::{
+        Bounds, Config, EndReason, Session, SessionId, State, Streams, Transport, budget::Budget,
+    },
+};
+
+/// Why no session was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// `max_sessions` are open.
+    #[error("too many sessions")]
+    Full,
+    /// The principal has `max_sessions_per_principal` open.
+    #[error("too many sessions of this principal")]
+    FullForPrincipal,
+    /// The instance ended before it was used, or there is no randomness.
+    #[error("the session can't be opened")]
+    Failed,
+}
+
+/// The sessions of a gateway.
+pub struct Table {
+    config: RwLock<Config>,
+    sessions: RwLock<HashMap<SessionId, Arc<Session>>>,
+    counts: Mutex<HashMap<Principal, usize>>,
+    budget: Arc<Budget>,
+}
+
+/// A place among the sessions.
+pub struct Place {
+    table: Arc<Table>,
+    principal: Option<Principal>,
+}
+
+/// What a session is made of.
+pub struct Opening {
+    /// How its client is connected.
+    pub transport: Transport,
+    /// What its principal may do.
+    pub access: Access,
+    /// Its instance.
+    pub lease: Lease,
+}
+
+impl Table {
+    /// An empty table.
+    #[must_use]
+    pub fn new(config: Config) -> Arc<Self> {
+        // Four readers may be as slow as can be at any time; the fifth loses its stream.
+        let budget = Arc::new(Budget::new(config.max_waiting.saturating_mul(4)));
+        Arc::new(Self {
+            config: RwLock::new(config),
+            sessions: RwLock::default(),
+            counts: Mutex::default(),
+            budget,
+        })
+    }
+
+    /// Takes over new limits; open sessions keep their buffers.
+    pub fn configure(&self, config: Config) {
+        *self.config.write() = config;
+    }
+
+    /// Keeps a place for a session that is about to open.
+    ///
+    /// # Errors
+    /// [`OpenError::Full`] or [`OpenError::FullForPrincipal`].
+    pub fn reserve(self: &Arc<Self>, principal: &Principal) -> Result<Place, OpenError> {
+        let config = *self.config.read();
+        let mut counts = self.counts.lock();
+        if counts.values().sum::<usize>() >= config.max_sessions {
+            return Err(OpenError::Full);
+        }
+        let count = counts.entry(principal.clone()).or_default();
+        if *count >= config.max_sessions_per_principal {
+            return Err(OpenError::FullForPrincipal);
+        }
+        *count += 1;
+        Ok(Place { table: self.clone(), principal: Some(principal.clone()) })
+    }
+
+    /// The session with this id, if it has not ended.
+    #[must_use]
+    pub fn find(&self, id: SessionId) -> Option<Arc<Session>> {
+        self.sessions.read().get(&id).cloned()
+    }
+
+    /// All sessions.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Session>> {
+        self.sessions.read().values().cloned().collect()
+    }
+
+    /// Open sessions.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sessions.read().len()
+    }
+
+    /// True without sessions.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Requests in flight over all sessions.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.all().iter().map(|session| session.in_flight()).sum()
+    }
+
+    /// Ends all sessions.
+    pub fn end_all(&self, reason: EndReason) {
+        for session in self.all() {
+            session.end(reason);
+        }
+    }
+
+    /// Ends what is over, until the gateway closes.
+    pub async fn sweep(self: Arc<Self>, drain: Drain) {
+        let mut tick = tokio::time::interval(SWEEP);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                now = tick.tick() => self.sweep_once(now),
+                () = drain.closing() => return,
+            }
+        }
+    }
+
+    pub(super) fn forget(&self, session: &Session) {
+        if self.sessions.write().remove(&session.id()).is_some() {
+            self.release(session.principal());
+        }
+    }
+
+    fn sweep_once(&self, now: Instant) {
+        let config = *self.config.read();
+        for session in self.all() {
+            session.sweep(now, &config);
+        }
+    }
+
+    fn release(&self, principal: &Principal) {
+        let mut counts = self.counts.lock();
+        if let Some(count) = counts.get_mut(principal) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                counts.remove(principal);
+            }
+        }
+    }
+}
+
+impl Place {
+    /// Opens the session.
+    ///
+    /// # Errors
+    /// [`OpenError::Failed`].
+    pub fn open(mut self, opening: Opening) -> Result<Arc<Session>, OpenError> {
+        let id = SessionId::random().map_err(|_| OpenError::Failed)?;
+        let principal = self.principal.take().ok_or(OpenError::Failed)?;
+        let session = make(&self.table, id, principal.clone(), opening);
+        let peer: Arc<dyn Peer> = session.clone();
+        if session.instance.attach(session.number, peer).is_err() {
+            self.principal = Some(principal);
+            return Err(OpenError::Failed);
+        }
+        self.table.sessions.write().insert(id, session.clone());
+        tracing::info!(session = session.number, backend = session.instance.backend(),
+            instance = session.instance.number(), principal = session.principal.name(),
+            transport = ?session.transport, "session opened");
+        // The instance may have ended in between; its peers were told before this one was known.
+        if session.instance.has_ended() {
+            session.end(EndReason::Instance);
+            return Err(OpenError::Failed);
+        }
+        Ok(session)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(principal) = self.principal.take() {
+            self.table.release(&principal);
+        }
+    }
+}
+
+fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Opening) -> Arc<Session> {
+    let config = *table.config.read();
+    let bounds = Bounds {
+        replay: config.replay_buffer,
+        waiting: config.max_waiting,
+        budget: table.budget.clone(),
+    };
+    let now = Instant::now();
+    Arc::new_cyclic(|me| Session {
+        id,
+        number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
+        principal,
+        transport: opening.transport,
+        backend: opening.lease.backend().clone(),
+        instance: opening.lease.instance().clone(),
+        own: opening.lease.is_own(),
+        state: Mutex::new(State {
+            streams: Streams::new(bounds),
+            calls: HashMap::new(),
+            access: opening.access,
+            version: None,
+            starting: None,
+            last_used: now,
+            // A standing stream that never comes is as good as one that broke.
+            broken: (opening.transport == Transport::Sse).then_some(now),
+            lease: Some(opening.lease),
+            ended: None,
+        }),
+        table: Arc::downgrade(table),
+        me: me.clone(),
+    })
+}
+
+/// How often sessions are looked over.
+const SWEEP: Duration = Duration::from_millis(500);
+
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
