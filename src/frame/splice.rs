@@ -1,0 +1,87 @@
+//! Replacing an id or a token in place.
+//!
+//! Owns the only edit of a message that passes through: the raw text of a slot. Invariant: every
+//! byte outside the slots is the byte that came.
+
+use bytes::BytesMut;
+
+use super::{
+    Frame,
+    span::{Part, Span},
+};
+
+/// What can be replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Slot {
+    /// The message's id.
+    Id,
+    /// What [`Frame::progress_token`] gives.
+    ProgressToken,
+    /// What [`Frame::cancelled_id`] gives.
+    CancelledId,
+}
+
+const SLOTS: usize = 3;
+
+type Edit<'a> = (Span, &'a [u8]);
+
+impl Frame {
+    /// Appends the message with the slots' raw JSON text replaced; the last edit of a slot wins.
+    ///
+    /// A slot that the message does not have is passed over: a request without progress token
+    /// needs none.
+    pub fn rewrite(&self, edits: &[(Slot, &[u8])], out: &mut BytesMut) {
+        self.splice(&self.planned(edits), out);
+    }
+
+    /// The message with the slots replaced, as [`Frame::rewrite`], ready to be looked at.
+    #[must_use]
+    pub fn rewritten(&self, edits: &[(Slot, &[u8])]) -> Self {
+        let planned = self.planned(edits);
+        let growth: usize = planned.iter().flatten().map(|(_, text)| text.len()).sum();
+        let mut out = BytesMut::with_capacity(self.bytes.len() + growth);
+        self.splice(&planned, &mut out);
+        let mut spans = self.spans;
+        // From the last to the first, so that the spans of the others still hold.
+        for (span, text) in planned.iter().rev().flatten() {
+            spans.shift(*span, text.len() as i64 - span.len() as i64);
+        }
+        Self {
+            bytes: out.freeze(),
+            spans,
+            kind: self.kind,
+            unescaped_method: self.unescaped_method.clone(),
+        }
+    }
+
+    fn splice(&self, planned: &[Option<Edit<'_>>; SLOTS], out: &mut BytesMut) {
+        let mut copied = 0;
+        for (span, text) in planned.iter().flatten() {
+            out.extend_from_slice(&self.bytes[copied..span.start as usize]);
+            out.extend_from_slice(text);
+            copied = span.end as usize;
+        }
+        out.extend_from_slice(&self.bytes[copied..]);
+    }
+
+    /// The edits that apply, in the order of the bytes.
+    fn planned<'a>(&self, edits: &[(Slot, &'a [u8])]) -> [Option<Edit<'a>>; SLOTS] {
+        let mut planned = [None; SLOTS];
+        for (slot, text) in edits {
+            planned[*slot as usize] = self
+                .slot_part(*slot)
+                .and_then(|part| self.spans.get(part))
+                .map(|span| (span, *text));
+        }
+        planned.sort_unstable_by_key(|edit| edit.map_or(u32::MAX, |(span, _)| span.start));
+        planned
+    }
+
+    fn slot_part(&self, slot: Slot) -> Option<Part> {
+        match slot {
+            Slot::Id => Some(Part::Id),
+            Slot::ProgressToken => self.token_part(),
+            Slot::CancelledId => self.cancelled_part(),
+        }
+    }
+}
