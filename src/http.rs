@@ -1,1 +1,106 @@
-//! Placeholder.
+//! HTTP: routes, body caps, deadlines; the transports below it.
+//!
+//! Owns what a request needs to find its way: who may log in, which backends there are, the
+//! sessions. It decides nothing about policy. Invariant: a request sees one [`Snapshot`] from
+//! beginning to end, whatever is reloaded meanwhile.
+
+pub(crate) mod body;
+pub mod connection;
+mod exchange;
+pub mod guard;
+pub mod origin;
+mod read;
+mod reject;
+mod route;
+mod send;
+mod sse;
+mod streamable;
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+
+use crate::{
+    auth::Authenticator,
+    backend::Backend,
+    drain::Drain,
+    policy::{self, filter},
+    session::{Budget, table::Table},
+};
+
+pub use self::exchange::Ends;
+
+/// What HTTP itself is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Hosts and origins.
+    pub origins: origin::Origins,
+    /// The path of the public URL, without a slash at its end: `""`, or `/gateway`.
+    pub public_prefix: String,
+    /// One client message, bytes.
+    pub max_body: usize,
+    /// For a request's header section, from its first byte.
+    pub header_timeout: Duration,
+}
+
+/// What a request is treated by.
+pub struct Snapshot {
+    /// Who may log in.
+    pub auth: Authenticator,
+    /// Roles.
+    pub policy: policy::Config,
+    /// Backends by name.
+    pub backends: HashMap<String, Served>,
+    /// HTTP's own.
+    pub http: Config,
+}
+
+/// A backend and what may pass to it.
+pub struct Served {
+    /// The backend.
+    pub backend: Arc<Backend>,
+    /// Its own filter.
+    pub filter: filter::Config,
+}
+
+/// What all connections share.
+pub struct Server {
+    snapshot: ArcSwap<Snapshot>,
+    pub(crate) sessions: Arc<Table>,
+    pub(crate) drain: Drain,
+    /// Bodies that are being read.
+    bodies: Budget,
+}
+
+impl Server {
+    /// A server of `snapshot`.
+    #[must_use]
+    pub fn new(snapshot: Snapshot, sessions: Arc<Table>, drain: Drain) -> Arc<Self> {
+        let bodies = Budget::new(snapshot.http.max_body.saturating_mul(BODIES));
+        Arc::new(Self { snapshot: ArcSwap::from_pointee(snapshot), sessions, drain, bodies })
+    }
+
+    /// What requests are treated by now.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// From now on requests are treated by `snapshot`.
+    pub fn replace(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// The sessions.
+    #[must_use]
+    pub fn sessions(&self) -> &Arc<Table> {
+        &self.sessions
+    }
+}
+
+/// So many bodies of the largest size may be read at once; a further one is refused.
+const BODIES: usize = 64;

@@ -5,7 +5,7 @@
 //! belongs to one principal on one backend; every call ends; when a session ends, its instance is
 //! given back and nothing of it is left.
 
-pub(crate) mod budget;
+mod budget;
 pub mod id;
 pub(crate) mod peer;
 pub(crate) mod streams;
@@ -18,6 +18,7 @@ mod tests;
 use std::{
     collections::HashMap,
     sync::{Arc, Weak},
+    task::Context,
     time::Duration,
 };
 
@@ -26,13 +27,13 @@ use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
-    backend::{Backend, Call, CallError, Instance, Lease, LeaseError, Peer, PeerId},
+    backend::{Backend, Call, CallError, Failure, Instance, Lease, LeaseError, Peer, PeerId},
     frame::{self, Frame},
     policy::{Access, Permit},
     principal::Principal,
 };
 
-pub use self::{id::SessionId, version::Version};
+pub use self::{budget::Budget, id::SessionId, version::Version};
 use self::{
     streams::{Bounds, Claim, First, STANDING, Streams},
     table::Table,
@@ -124,13 +125,19 @@ struct State {
     calls: HashMap<Bytes, u64>,
     access: Access,
     version: Option<Version>,
-    /// When `initialize` was sent, until it is answered.
-    starting: Option<(Bytes, Instant)>,
+    /// The `initialize` in flight.
+    starting: Option<Starting>,
     last_used: Instant,
     /// When the HTTP+SSE stream broke.
     broken: Option<Instant>,
     lease: Option<Lease>,
     ended: Option<EndReason>,
+}
+
+struct Starting {
+    id: Bytes,
+    lane: u32,
+    since: Instant,
 }
 
 /// A POST's place on a session; a client that goes away before it got anything leaves it.
@@ -231,7 +238,7 @@ impl Session {
             state.calls.insert(id.clone(), 0);
             state.last_used = now;
             if frame.method() == "initialize" {
-                state.starting = Some((id.clone(), now));
+                state.starting = Some(Starting { id: id.clone(), lane, since: now });
             }
         }
         let token = frame.progress_token_bytes();
@@ -247,7 +254,7 @@ impl Session {
             }
             Err(error) => {
                 state.calls.remove(&id);
-                state.starting.take_if(|(starting, _)| *starting == id);
+                state.starting.take_if(|starting| starting.id == id);
                 Err(error.into())
             }
         }
@@ -281,6 +288,26 @@ impl Session {
     /// Puts a message of the gateway's own on a lane: the answer to a call that it took itself.
     pub(crate) fn answer(&self, lane: u32, data: Bytes) {
         self.state.lock().streams.answer(lane, Some(data));
+    }
+
+    /// Reads the answers of a batch whose client takes no stream, until all are there.
+    pub(crate) async fn gather(self: &Arc<Self>, post: &mut Post) -> Vec<Bytes> {
+        if let Ok(First::Answer(only)) = (&mut post.first).await {
+            return vec![only];
+        }
+        let Some((claim, _)) = self.attach(post.lane, None) else { return Vec::new() };
+        let mut answers = Vec::new();
+        loop {
+            let poll = |cx: &mut Context<'_>| {
+                self.with_streams(|streams| streams.poll(claim, usize::MAX, cx.waker()))
+            };
+            let events = std::future::poll_fn(poll).await;
+            if events.is_empty() {
+                self.detach(claim);
+                return answers;
+            }
+            answers.extend(events.into_iter().map(|event| event.data));
+        }
     }
 
     /// On a common instance: the raw `InitializeResult`.
@@ -386,7 +413,7 @@ impl Session {
             return Some(EndReason::Principal);
         }
         let start_timeout = self.backend.config().start_timeout;
-        if state.starting.as_ref().is_some_and(|(_, since)| *since + start_timeout <= now) {
+        if state.starting.as_ref().is_some_and(|s| s.since + start_timeout <= now) {
             return Some(EndReason::NoStart);
         }
         if state.broken.is_some_and(|since| since + config.resume_grace <= now)
@@ -407,10 +434,8 @@ impl Session {
     /// The child has not answered `initialize`: the client gets an error, the backend a failure.
     fn fail_start(&self) {
         let mut state = self.state.lock();
-        if let Some((id, _)) = state.starting.take() {
-            let error = peer::failure_error(&id, crate::backend::Failure::Crashed);
-            // `initialize` is the first call, on the first lane of either transport.
-            let lane = if self.transport == Transport::Sse { STANDING } else { 1 };
+        if let Some(Starting { id, lane, .. }) = state.starting.take() {
+            let error = peer::failure_error(&id, Failure::TimedOut);
             state.streams.answer(lane, Some(error));
         }
         if let Some(lease) = &state.lease {
@@ -423,7 +448,7 @@ impl Session {
             let state = self.state.lock();
             let id = frame.cancelled_id();
             // A client can't take back its `initialize`.
-            let starting = state.starting.as_ref().map(|(id, _)| &id[..]);
+            let starting = state.starting.as_ref().map(|starting| &starting.id[..]);
             id.filter(|id| Some(*id) != starting).and_then(|id| state.calls.get(id).copied())
         };
         if let Some(ticket) = ticket {

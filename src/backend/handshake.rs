@@ -60,8 +60,9 @@ async fn greet(instance: &Arc<Instance>, greeting: Greeting<'_>) -> Option<Bytes
             "protocolVersion": LATEST_LEGACY,
             "capabilities": {},
             "clientInfo": { "name": "gatehouse", "version": env!("CARGO_PKG_VERSION") },
-        });
-        Frame::from_child(frame::request(0, "initialize", &params)).ok()?
+        })
+        .to_string();
+        Frame::from_child(frame::request(b"0", "initialize", Some(params.as_bytes()))).ok()?
     } else {
         greeting.initialize.clone()
     };

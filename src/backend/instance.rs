@@ -9,7 +9,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     backend::{
+        child::Stderr,
         outbox::{Outbox, PushError},
         routes::Routes,
     },
@@ -127,6 +128,7 @@ pub struct Instance {
     next_ticket: AtomicU64,
     /// The child answered at least one call.
     answered: AtomicBool,
+    stderr: OnceLock<Stderr>,
     state: Mutex<State>,
     stop: CancellationToken,
     ended: CancellationToken,
@@ -162,6 +164,7 @@ impl Instance {
             outbox: Outbox::new(limits.max_outbox),
             next_ticket: AtomicU64::new(1),
             answered: AtomicBool::new(false),
+            stderr: OnceLock::new(),
             state: Mutex::default(),
             stop: CancellationToken::new(),
             ended: CancellationToken::new(),
@@ -335,6 +338,17 @@ impl Instance {
         self.answered.load(Ordering::Relaxed)
     }
 
+    /// The last of what the child wrote to its stderr, for the operator.
+    #[must_use]
+    pub fn stderr_tail(&self) -> Vec<u8> {
+        self.stderr.get().map(Stderr::tail).unwrap_or_default()
+    }
+
+    pub(super) fn set_stderr(&self, stderr: Stderr) {
+        // There is one child, so this is called once.
+        let _ = self.stderr.set(stderr);
+    }
+
     /// Asks the instance to stop; [`Instance::ended`] tells when it has.
     pub fn stop(&self) {
         self.stop.cancel();
@@ -463,7 +477,9 @@ impl Instance {
     fn send_unsubscribe(&self, uri: &str) {
         // Its answer has no waiter and is dropped.
         let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
-        let line = frame::request(ticket, "resources/unsubscribe", &serde_json::json!({ "uri": uri }));
+        let params = serde_json::json!({ "uri": uri }).to_string();
+        let id = ticket.to_string();
+        let line = frame::request(id.as_bytes(), "resources/unsubscribe", Some(params.as_bytes()));
         let _ = self.outbox.push(line.len() + 1, |out| out.extend_from_slice(&line));
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     backend::{
         Config, Isolation,
         breaker::Breaker,
-        child::{SpawnError, Spawner},
+        child::{SpawnError, Spawner, Stderr, Tag},
         handshake::{Greeting, Handshake},
         instance::{Instance, Limits},
         pump,
@@ -217,14 +217,14 @@ impl Backend {
             return Err(LeaseError::CircuitOpen { retry_after: pause });
         }
         tokio::time::sleep(pause).await;
-        self.spawn(slot).map_err(|error| {
+        self.spawn(slot).await.map_err(|error| {
             self.breaker.failed(Instant::now());
             tracing::error!(backend = self.config.name, %error, "can't start an instance");
             LeaseError::Start
         })
     }
 
-    fn spawn(&self, slot: OwnedSemaphorePermit) -> Result<Arc<Instance>, SpawnError> {
+    async fn spawn(&self, slot: OwnedSemaphorePermit) -> Result<Arc<Instance>, SpawnError> {
         let limits = Limits {
             max_message: self.config.max_message,
             max_outbox: self.config.max_outbox,
@@ -232,9 +232,15 @@ impl Backend {
         };
         let mixed = self.config.isolation == Isolation::Shared;
         let instance = Instance::new(&self.config.name, limits, mixed);
-        let child = self.spawner.spawn(&self.config.child, &self.config.name, instance.number())?;
+        let child = self.spawner.spawn(&self.config.child).await?;
         tracing::info!(backend = self.config.name, instance = instance.number(),
             pid = child.process.pid(), "instance started");
+        let tag = Tag {
+            backend: self.config.name.clone(),
+            instance: instance.number().to_string(),
+        };
+        let (pipes, stderr) = pump::Pipes::of(child);
+        instance.set_stderr(Stderr::drain(stderr, tag, &self.config.child.env, &self.drain));
         let (running, me, drain) = (instance.clone(), self.me.clone(), self.drain.clone());
         let stop_timeout = self.config.child.stop_timeout;
         self.drain.spawn(async move {
@@ -244,7 +250,7 @@ impl Backend {
                 std::future::pending::<()>().await;
             };
             tokio::select! {
-                () = pump::run(running.clone(), child, stop_timeout) => {}
+                () = pump::run(running.clone(), pipes, stop_timeout) => {}
                 () = stop_with_gateway => {}
             }
             drop(slot);

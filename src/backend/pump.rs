@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::{io::AsyncRead, time::Instant};
+use tokio::{io::AsyncRead, net::unix::pipe};
 
 use crate::{
     backend::{
@@ -18,22 +18,39 @@ use crate::{
     frame::{self, Frame, FrameError, Kind, Slot},
 };
 
+/// What a pump works on.
+#[derive(Debug)]
+pub struct Pipes {
+    stdin: pipe::Sender,
+    stdout: pipe::Receiver,
+    process: Process,
+}
+
+impl Pipes {
+    /// Takes a child apart; its stderr is somebody else's.
+    #[must_use]
+    pub fn of(child: Child) -> (Self, pipe::Receiver) {
+        let Child { stdin, stdout, stderr, process } = child;
+        (Self { stdin, stdout, process }, stderr)
+    }
+}
+
 /// Runs a child until it ends or is asked to stop; then ends it and fails what waits.
-pub async fn run(instance: Arc<Instance>, child: Child, stop_timeout: Duration) {
-    let Child { stdin, stdout, stderr, mut process } = child;
+pub async fn run(instance: Arc<Instance>, pipes: Pipes, stop_timeout: Duration) {
+    let Pipes { stdin, stdout, mut process } = pipes;
     let writer = instance.outbox.run(stdin);
     let reader = read(&instance, stdout);
-    let diagnostics = stderr.run();
-    let supervisor = supervise(&instance, &mut process);
-    tokio::pin!(writer, reader, diagnostics, supervisor);
+    tokio::pin!(writer, reader);
     let mut written = false;
-    let mut drained = false;
-    let why = loop {
-        tokio::select! {
-            why = &mut reader => break why,
-            why = &mut supervisor => break why,
-            _ = &mut writer, if !written => written = true,
-            () = &mut diagnostics, if !drained => drained = true,
+    let why = {
+        let supervisor = supervise(&instance, &mut process);
+        tokio::pin!(supervisor);
+        loop {
+            tokio::select! {
+                why = &mut reader => break why,
+                why = &mut supervisor => break why,
+                _ = &mut writer, if !written => written = true,
+            }
         }
     };
     if why == Ended::Exited {
@@ -58,7 +75,7 @@ enum Ended {
     ReadError,
 }
 
-async fn finish(instance: &Instance, why: Ended, mut process: Process, stop_timeout: Duration) {
+async fn finish(instance: &Instance, why: Ended, process: Process, stop_timeout: Duration) {
     let patience = if why == Ended::Endless { Duration::ZERO } else { stop_timeout };
     let exit = process.stop(patience).await;
     let (backend, number) = (instance.backend(), instance.number());

@@ -19,9 +19,11 @@ pub enum Slot {
     ProgressToken,
     /// What [`Frame::cancelled_id`] gives.
     CancelledId,
+    /// What [`Frame::result`] gives; the new text must be compact JSON.
+    Result,
 }
 
-const SLOTS: usize = 3;
+const SLOTS: usize = 4;
 
 type Edit<'a> = (Span, &'a [u8]);
 
@@ -82,6 +84,7 @@ impl Frame {
             Slot::Id => Some(Part::Id),
             Slot::ProgressToken => self.token_part(),
             Slot::CancelledId => self.cancelled_part(),
+            Slot::Result => Some(Part::Result),
         }
     }
 }

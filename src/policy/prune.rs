@@ -8,7 +8,10 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::{frame::Frame, policy::Access};
+use crate::{
+    frame::{Frame, Slot},
+    policy::Access,
+};
 
 /// What to take out of an answer; usually nothing.
 #[derive(Debug, Clone)]
@@ -53,7 +56,7 @@ impl Prune {
         let (Some(pruned), Some(result)) = (&self.0, answer.result()) else { return Ok(answer) };
         let (list, access) = &**pruned;
         let result = prune(result, *list, access).ok_or(Unreadable)?;
-        Ok(answer.with_result(&result))
+        Ok(answer.rewritten(&[(Slot::Result, &result)]))
     }
 }
 

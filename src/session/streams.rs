@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::session::budget::Budget;
+use crate::session::Budget;
 
 /// One event of a stream.
 #[derive(Debug, Clone)]

@@ -21,7 +21,7 @@ use crate::{
     policy::Access,
     principal::Principal,
     session::{
-        Bounds, Config, EndReason, Session, SessionId, State, Streams, Transport, budget::Budget,
+        Bounds, Config, EndReason, Session, SessionId, State, Budget, Streams, Transport,
     },
 };
 

@@ -1,0 +1,174 @@
+//! One request, step by step, in the order of the contract: host and origin, authenticate, route,
+//! grant, session, envelope, permit, call, answer.
+//!
+//! Invariant: each step returns what the next one needs, so that none can be left out.
+
+use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::UPGRADE};
+use hyper::body::Incoming;
+
+use crate::{
+    http::{
+        Server, Snapshot,
+        body::Body,
+        origin,
+        reject::Rejection,
+        route::{Endpoint, Route},
+        sse, streamable,
+    },
+    policy::Access,
+    principal::Principal,
+    session::{Session, SessionId, Transport},
+};
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Ends {
+    /// The client.
+    pub peer: SocketAddr,
+    /// The address it connected to.
+    pub local: SocketAddr,
+}
+
+/// An authenticated request for a backend that its principal may use.
+pub(crate) struct Granted {
+    pub(crate) server: Arc<Server>,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) principal: Principal,
+    pub(crate) backend: String,
+    pub(crate) access: Access,
+}
+
+/// Treats one request.
+pub(crate) async fn exchange(
+    server: &Arc<Server>,
+    ends: Ends,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let snapshot = server.snapshot();
+    let cors = match enter(&snapshot, ends, &request) {
+        Ok(cors) => cors,
+        Err(rejection) => return rejection.into_response(),
+    };
+    let treated = treat(server, snapshot, ends, request).await;
+    let mut response = treated.unwrap_or_else(Rejection::into_response);
+    if let Some(origin) = cors {
+        origin::allow(&mut response, origin);
+    }
+    response
+}
+
+/// HTTP limits, host, origin. What passes is an allowed origin, if there is one.
+fn enter(
+    snapshot: &Snapshot,
+    ends: Ends,
+    request: &Request<Incoming>,
+) -> Result<Option<HeaderValue>, Rejection> {
+    if head_size(request) > MAX_HEAD {
+        return Err(Rejection::HeadTooLarge);
+    }
+    if request.method() == Method::CONNECT || request.headers().contains_key(UPGRADE) {
+        return Err(Rejection::BadRequest("Neither tunnels nor upgrades are served"));
+    }
+    snapshot.http.origins.check_host(request, ends.local)?;
+    snapshot.http.origins.check_origin(request.headers(), ends.local)
+}
+
+async fn treat(
+    server: &Arc<Server>,
+    snapshot: Arc<Snapshot>,
+    ends: Ends,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Rejection> {
+    let route = Route::of(request.uri().path());
+    match route {
+        Route::Health => return health(server, request.method()),
+        Route::WellKnown => return Err(Rejection::NotFound),
+        _ if origin::is_preflight(&request) => return preflight(&snapshot, ends, &request),
+        _ => {}
+    }
+    let principal = authenticate(&snapshot, ends, request.headers())?;
+    let Route::Backend(backend, endpoint) = route else { return Err(Rejection::NotFound) };
+    let served = snapshot.backends.get(backend).ok_or(Rejection::NotFound)?;
+    let access = snapshot.policy.access(&principal, backend, &served.filter);
+    let access = access.ok_or(Rejection::Forbidden)?;
+    let granted =
+        Granted { server: server.clone(), backend: backend.to_owned(), snapshot, principal, access };
+    match (endpoint, request.method()) {
+        (Endpoint::Mcp, &Method::POST) => streamable::post(granted, request).await,
+        (Endpoint::Mcp, &Method::GET) => streamable::get(&granted, request.headers()),
+        (Endpoint::Mcp, &Method::DELETE) => streamable::delete(&granted, request.headers()),
+        (Endpoint::Mcp, _) => Err(Rejection::Method("GET, POST, DELETE")),
+        (Endpoint::Sse, &Method::GET) => sse::open(granted, request.headers()).await,
+        (Endpoint::Sse, _) => Err(Rejection::Method("GET")),
+        (Endpoint::Messages, &Method::POST) => sse::post(granted, request).await,
+        (Endpoint::Messages, _) => Err(Rejection::Method("POST")),
+    }
+}
+
+fn authenticate(
+    snapshot: &Snapshot,
+    ends: Ends,
+    headers: &HeaderMap,
+) -> Result<Principal, Rejection> {
+    snapshot.auth.authenticate(headers, SystemTime::now()).map_err(|error| {
+        tracing::warn!(client = %ends.peer, reason = error.as_str(), "authentication failed");
+        Rejection::Unauthorized(snapshot.auth.www_authenticate(error))
+    })
+}
+
+/// A page asks what it may send: only configured origins get an answer that helps.
+fn preflight(
+    snapshot: &Snapshot,
+    ends: Ends,
+    request: &Request<Incoming>,
+) -> Result<Response<Body>, Rejection> {
+    match snapshot.http.origins.check_origin(request.headers(), ends.local)? {
+        Some(_) => Ok(origin::preflight(request.headers())),
+        None => Err(Rejection::Origin),
+    }
+}
+
+fn health(server: &Server, method: &Method) -> Result<Response<Body>, Rejection> {
+    if method != Method::GET && method != Method::HEAD {
+        return Err(Rejection::Method("GET, HEAD"));
+    }
+    let (status, text) = if server.drain.is_draining() {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining")
+    } else {
+        (StatusCode::OK, "ok")
+    };
+    let mut response = Response::new(Body::full(Bytes::from_static(text.as_bytes())));
+    *response.status_mut() = status;
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, plain);
+    Ok(response)
+}
+
+impl Granted {
+    /// The caller's own session on this backend and transport. Whatever else an id may name, it is
+    /// the same 404.
+    pub(crate) fn session(&self, id: &[u8], transport: Transport) -> Result<Arc<Session>, Rejection> {
+        let session = SessionId::parse(id).and_then(|id| self.server.sessions.find(id));
+        session
+            .filter(|session| {
+                session.transport() == transport
+                    && *session.principal() == self.principal
+                    && session.backend().config().name == self.backend
+                    && !session.has_ended()
+            })
+            .ok_or(Rejection::NotFound)
+    }
+}
+
+/// Bytes of the header section, roughly as they were sent.
+fn head_size(request: &Request<Incoming>) -> usize {
+    let uri = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    uri + headers.sum::<usize>()
+}
+
+/// A header section beyond this is refused; hyper itself refuses at a higher limit.
+const MAX_HEAD: usize = 16 * 1024;

@@ -1,0 +1,223 @@
+//! Refusals: what is said to a peer, and with which status.
+//!
+//! The only owner of status codes for what goes wrong. It must never carry internal text: each
+//! refusal has fixed words; causes go to the log.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Response, StatusCode,
+    header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+};
+
+use crate::{
+    backend::LeaseError,
+    frame::{self, Refused},
+    http::body::Body,
+    policy::Denied,
+    session::{SendError, table::OpenError},
+};
+
+/// A refusal.
+#[derive(Debug)]
+pub(crate) enum Rejection {
+    /// No credentials, or bad ones; the challenge.
+    Unauthorized(HeaderValue),
+    /// No role grants the backend.
+    Forbidden,
+    /// An origin that isn't allowed.
+    Origin,
+    /// A host that isn't ours.
+    Misdirected,
+    /// No such thing; unknown, ended and foreign sessions too.
+    NotFound,
+    /// A method the path doesn't have; what it has.
+    Method(&'static str),
+    /// A body that isn't JSON.
+    MediaType,
+    /// No answer the client accepts.
+    NotAcceptable,
+    /// A body over `max_body`.
+    BodyTooLarge,
+    /// A header section over the limit.
+    HeadTooLarge,
+    /// A body that didn't come in time.
+    BodyTimeout,
+    /// A request that makes no sense; why.
+    BadRequest(&'static str),
+    /// A message that is none.
+    Frame(Refused),
+    /// The gateway is draining.
+    Draining,
+    /// Over a cap; the id of the request, where there is one.
+    Limit(Option<Bytes>),
+    /// An answer to one JSON-RPC request, on 200.
+    Rpc(Bytes),
+    /// No instance; the id of the request, where there is one.
+    Instance(Option<Bytes>, Duration),
+}
+
+impl Rejection {
+    /// A session that can't be opened, for a request with an id or none.
+    pub(crate) fn lease(error: LeaseError, id: Option<Bytes>) -> Self {
+        match error {
+            LeaseError::Full => Self::Limit(id),
+            LeaseError::Draining => Self::Draining,
+            LeaseError::Start => Self::Instance(id, RETRY),
+            LeaseError::CircuitOpen { retry_after } => Self::Instance(id, retry_after),
+        }
+    }
+
+    /// A session that has no place.
+    pub(crate) fn open(error: OpenError, id: Option<Bytes>) -> Self {
+        match error {
+            OpenError::Full | OpenError::FullForPrincipal => Self::Limit(id),
+            OpenError::Failed => Self::Instance(id, RETRY),
+        }
+    }
+
+    /// The response.
+    pub(crate) fn into_response(self) -> Response<Body> {
+        match self {
+            Self::Frame(refused) => {
+                let id = refused.id.as_deref();
+                let message = refused.error.to_string();
+                let error = frame::error_response(id, refused.error.code(), &message, None);
+                json(StatusCode::BAD_REQUEST, error)
+            }
+            Self::Rpc(error) => json(StatusCode::OK, error),
+            Self::Limit(Some(id)) => {
+                after(json(StatusCode::TOO_MANY_REQUESTS, limit_error(&id)), RETRY)
+            }
+            Self::Instance(Some(id), retry) => after(json(StatusCode::OK, instance_error(&id)), retry),
+            Self::Limit(None) => after(self.plain(), RETRY),
+            Self::Instance(None, retry) => after(self.plain(), retry),
+            Self::Draining => after(self.plain(), DRAIN_RETRY),
+            Self::Unauthorized(ref challenge) => {
+                let challenge = challenge.clone();
+                with(self.plain(), WWW_AUTHENTICATE, challenge)
+            }
+            Self::Method(allow) => with(self.plain(), ALLOW, HeaderValue::from_static(allow)),
+            // What follows on the connection may be the rest of what was refused.
+            Self::BodyTooLarge | Self::BodyTimeout | Self::HeadTooLarge | Self::BadRequest(_) => {
+                with(self.plain(), CONNECTION, HeaderValue::from_static("close"))
+            }
+            _ => self.plain(),
+        }
+    }
+
+    fn plain(&self) -> Response<Body> {
+        let (status, code, message) = self.words();
+        let body = serde_json::json!({ "error": code, "message": message }).to_string();
+        json(status, Bytes::from(body))
+    }
+
+    fn words(&self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::Unauthorized(_) => {
+                (StatusCode::UNAUTHORIZED, "unauthorized", "Valid credentials are required")
+            }
+            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "No role grants this"),
+            Self::Origin => (StatusCode::FORBIDDEN, "origin_not_allowed", "Origin not allowed"),
+            Self::Misdirected => {
+                (StatusCode::MISDIRECTED_REQUEST, "host_not_allowed", "Host not allowed")
+            }
+            Self::NotFound => (StatusCode::NOT_FOUND, "not_found", "Not found"),
+            Self::Method(_) => {
+                (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed")
+            }
+            Self::MediaType => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "Content-Type must be application/json",
+            ),
+            Self::NotAcceptable => (
+                StatusCode::NOT_ACCEPTABLE,
+                "not_acceptable",
+                "Accept must name application/json or text/event-stream",
+            ),
+            Self::BodyTooLarge => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large")
+            }
+            Self::HeadTooLarge => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "headers_too_large",
+                "The header section is too large",
+            ),
+            Self::BodyTimeout => {
+                (StatusCode::REQUEST_TIMEOUT, "timeout", "The body didn't come in time")
+            }
+            Self::BadRequest(message) => (StatusCode::BAD_REQUEST, "bad_request", message),
+            Self::Draining => {
+                (StatusCode::SERVICE_UNAVAILABLE, "draining", "The gateway is shutting down")
+            }
+            Self::Limit(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many", "Too many at once"),
+            Self::Instance(..) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The server can't be started")
+            }
+            Self::Frame(_) | Self::Rpc(_) => (StatusCode::BAD_REQUEST, "bad_request", "Bad request"),
+        }
+    }
+}
+
+impl From<Refused> for Rejection {
+    fn from(refused: Refused) -> Self {
+        Self::Frame(refused)
+    }
+}
+
+/// The answer to a request that policy denies.
+pub(crate) fn denied_error(id: &[u8], denied: &Denied) -> Bytes {
+    frame::error_response(Some(id), denied.code(), &denied.to_string(), denied.data().as_deref())
+}
+
+/// The answer to a request that a session didn't take.
+pub(crate) fn send_error(id: &[u8], error: SendError) -> Bytes {
+    match error {
+        SendError::DuplicateId => {
+            frame::error_response(Some(id), -32600, "A request with this id is in flight", None)
+        }
+        SendError::Busy => limit_error(id),
+        SendError::Ended => instance_error(id),
+    }
+}
+
+/// The answer to a request that needs an instance that there is not.
+pub(crate) fn instance_error(id: &[u8]) -> Bytes {
+    frame::error_response(Some(id), -32011, "The server is not available", None)
+}
+
+/// The answer to a request over a limit.
+pub(crate) fn limit_error(id: &[u8]) -> Bytes {
+    let data = format!(r#"{{"retry_after":{}}}"#, RETRY.as_secs());
+    frame::error_response(Some(id), -32013, "Too much at once", Some(&data))
+}
+
+/// A JSON response.
+pub(crate) fn json(status: StatusCode, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::full(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn with(
+    mut response: Response<Body>,
+    name: http::HeaderName,
+    value: HeaderValue,
+) -> Response<Body> {
+    response.headers_mut().insert(name, value);
+    response
+}
+
+fn after(response: Response<Body>, retry: Duration) -> Response<Body> {
+    // Whole seconds, rounded up, at least one.
+    let seconds = retry.as_secs() + u64::from(retry.subsec_nanos() > 0);
+    with(response, RETRY_AFTER, HeaderValue::from(seconds.max(1)))
+}
+
+/// When to come back after a cap or a failed start.
+const RETRY: Duration = Duration::from_secs(1);
+/// When the successor is likely to be there.
+const DRAIN_RETRY: Duration = Duration::from_secs(5);

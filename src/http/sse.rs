@@ -1,0 +1,115 @@
+//! HTTP+SSE of 2024-11-05: one standing stream, and a path to post to.
+//!
+//! Owns what is particular to that transport
+//! (<https://modelcontextprotocol.io/specification/2024-11-05/basic/transports>). Invariant: a POST
+//! is answered at once; everything about its request comes on the stream.
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+
+use crate::{
+    frame::{Frame, FrameError, Kind, Refused},
+    http::{
+        body::{Body, EventIds, Events},
+        exchange::Granted,
+        read,
+        reject::Rejection,
+        send,
+        streamable::{MAX_BATCH, accepted, event_stream},
+    },
+    session::{Session, Transport, Version, streams::STANDING, table::Opening},
+};
+
+/// `GET /{backend}/sse`: a new session, or one whose stream broke.
+pub(crate) async fn open(
+    granted: Granted,
+    headers: &HeaderMap,
+) -> Result<Response<Body>, Rejection> {
+    if !read::accepts(headers).stream {
+        return Err(Rejection::NotAcceptable);
+    }
+    if let Some(id) = headers.get("last-event-id") {
+        let malformed = Rejection::BadRequest("Unknown Last-Event-ID");
+        let (id, seq) = id.to_str().ok().and_then(event_id).ok_or(malformed)?;
+        let session = granted.session(id.as_bytes(), Transport::Sse)?;
+        return stream(&granted, &session, Some(seq)).ok_or(Rejection::NotFound);
+    }
+    if granted.server.drain.is_draining() {
+        return Err(Rejection::Draining);
+    }
+    let place = granted.server.sessions.reserve(&granted.principal);
+    let place = place.map_err(|error| Rejection::open(error, None))?;
+    let served = granted.snapshot.backends.get(&granted.backend).ok_or(Rejection::NotFound)?;
+    let lease = served.backend.lease(&granted.principal).await;
+    let lease = lease.map_err(|error| Rejection::lease(error, None))?;
+    let opening = Opening { transport: Transport::Sse, access: granted.access.clone(), lease };
+    let session = place.open(opening).map_err(|error| Rejection::open(error, None))?;
+    stream(&granted, &session, None).ok_or(Rejection::NotFound)
+}
+
+/// `POST /{backend}/messages?session_id=…`.
+pub(crate) async fn post(
+    granted: Granted,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Rejection> {
+    read::check_content_type(request.headers())?;
+    let id = session_id(request.uri().query().unwrap_or_default()).ok_or(Rejection::NotFound)?;
+    let session = granted.session(id.as_bytes(), Transport::Sse)?;
+    let body = read::body(&granted.server, granted.snapshot.http.max_body, request).await?;
+    let frames = match Frame::from_client(body.clone()) {
+        Ok(frame) => vec![frame],
+        Err(Refused { error: FrameError::Batch, .. })
+            if session.version().is_some_and(Version::batches) =>
+        {
+            Frame::batch_from_client(body, MAX_BATCH)?
+        }
+        Err(refused) => return Err(refused.into()),
+    };
+    let asks = frames.iter().any(|frame| frame.kind() == Kind::Request);
+    if asks && granted.server.drain.is_draining() {
+        return Err(Rejection::Draining);
+    }
+    for frame in frames {
+        if frame.method() == "initialize" && !session.has_own_instance() {
+            // The handshake takes as long as the child does; the POST does not.
+            let session = session.clone();
+            let greeting = async move { send::any(&session, frame, STANDING).await };
+            granted.server.drain.spawn(greeting);
+        } else {
+            send::any(&session, frame, STANDING).await;
+        }
+    }
+    Ok(accepted())
+}
+
+fn stream(
+    granted: &Granted,
+    session: &std::sync::Arc<Session>,
+    after: Option<u64>,
+) -> Option<Response<Body>> {
+    let (claim, missed) = session.attach(STANDING, after)?;
+    let id = session.id().text();
+    let mut events =
+        Events::new(session.clone(), claim, EventIds::Session(id.clone()), &missed);
+    // Also to a client that came back: it may have forgotten where to post.
+    events.preface(Bytes::from(format!(
+        "event: endpoint\ndata: {}/{}/messages?session_id={id}\n\n",
+        granted.snapshot.http.public_prefix, granted.backend,
+    )));
+    Some(event_stream(events))
+}
+
+/// The one parameter, which may stand once.
+fn session_id(query: &str) -> Option<&str> {
+    let mut ids = query.split('&').filter_map(|pair| pair.strip_prefix("session_id="));
+    let id = ids.next()?;
+    ids.next().is_none().then_some(id)
+}
+
+/// `SESSION-SEQ`, as [`Events`] writes them. A session's id may have dashes of its own.
+fn event_id(text: &str) -> Option<(&str, u64)> {
+    let (session, seq) = text.rsplit_once('-')?;
+    let digits = !seq.is_empty() && seq.bytes().all(|b| b.is_ascii_digit());
+    Some((session, seq.parse().ok().filter(|_| digits)?))
+}

@@ -1,0 +1,339 @@
+//! Streamable HTTP of the revisions with sessions: 2025-03-26, 2025-06-18, 2025-11-25.
+//!
+//! Owns what is particular to that transport
+//! (<https://modelcontextprotocol.io/specification/2025-11-25/basic/transports>). Invariant: a
+//! request is answered by JSON or by a stream, and by a stream only when it has to be.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_TYPE},
+};
+use hyper::body::Incoming;
+
+use crate::{
+    backend::Lease,
+    frame::{Frame, FrameError, Kind, Refused},
+    http::{
+        body::{Body, EventIds, Events},
+        exchange::Granted,
+        read::{self, Accepts},
+        reject::{Rejection, denied_error, json, send_error},
+        send,
+    },
+    session::{
+        EndReason, Post, Session, Transport, Version,
+        streams::{First, STANDING},
+        table::Opening,
+    },
+};
+
+/// `POST /{backend}/mcp`.
+pub(crate) async fn post(
+    granted: Granted,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Rejection> {
+    read::check_content_type(request.headers())?;
+    let accepts = read::accepts(request.headers());
+    if !accepts.json && !accepts.stream {
+        return Err(Rejection::NotAcceptable);
+    }
+    let head = Head::of(&granted, request.headers())?;
+    let body = read::body(&granted.server, granted.snapshot.http.max_body, request).await?;
+    let frame = match Frame::from_client(body.clone()) {
+        Ok(frame) => frame,
+        Err(Refused { error: FrameError::Batch, .. }) => {
+            return batch(&granted, head, accepts, body).await;
+        }
+        Err(refused) => return Err(refused.into()),
+    };
+    if frame.meta_protocol_version().is_some() || head.modern {
+        return Err(modern(&frame));
+    }
+    if frame.method() == "initialize" && frame.kind() == Kind::Request {
+        return initialize(granted, accepts, frame).await;
+    }
+    let session = head.session.ok_or(Rejection::BadRequest("Mcp-Session-Id is required"))??;
+    head.version?;
+    match frame.kind() {
+        Kind::Request => request_in(&granted, &session, accepts, frame).await,
+        Kind::Notification => send::notification(&session, frame).map(|()| accepted()),
+        Kind::Result | Kind::Error => send::response(&session, &frame).map(|()| accepted()),
+    }
+}
+
+/// `GET /{backend}/mcp`: the standing stream, or one that broke.
+pub(crate) fn get(granted: &Granted, headers: &HeaderMap) -> Result<Response<Body>, Rejection> {
+    let head = Head::of(granted, headers)?;
+    if head.modern {
+        return Err(Rejection::Method("POST"));
+    }
+    if !read::accepts(headers).stream {
+        return Err(Rejection::NotAcceptable);
+    }
+    let session = head.session.ok_or(Rejection::BadRequest("Mcp-Session-Id is required"))??;
+    head.version?;
+    let (lane, after) = match headers.get("last-event-id") {
+        None => (STANDING, None),
+        Some(id) => {
+            let (lane, seq) = event_id(id).ok_or(Rejection::BadRequest("Unknown Last-Event-ID"))?;
+            (lane, Some(seq))
+        }
+    };
+    stream(&session, lane, after).ok_or(Rejection::BadRequest("Unknown Last-Event-ID"))
+}
+
+/// `DELETE /{backend}/mcp`: the end of a session.
+pub(crate) fn delete(granted: &Granted, headers: &HeaderMap) -> Result<Response<Body>, Rejection> {
+    let head = Head::of(granted, headers)?;
+    if head.modern {
+        return Err(Rejection::Method("POST"));
+    }
+    let session = head.session.ok_or(Rejection::BadRequest("Mcp-Session-Id is required"))??;
+    session.end(EndReason::Client);
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    Ok(response)
+}
+
+/// What the headers say about session and revision.
+struct Head {
+    session: Option<Result<Arc<Session>, Rejection>>,
+    /// The revision header names one without sessions.
+    modern: bool,
+    /// The revision header is absent or names one that is served here.
+    version: Result<(), Rejection>,
+}
+
+impl Head {
+    fn of(granted: &Granted, headers: &HeaderMap) -> Result<Self, Rejection> {
+        let session = single(headers, &SESSION_ID)?;
+        let session = session.map(|id| granted.session(id.as_bytes(), Transport::Http));
+        let named = single(headers, &PROTOCOL_VERSION)?.map(|value| value.to_str().unwrap_or("?"));
+        let modern = named == Some(MODERN);
+        let known = modern || named.is_none_or(|name| Version::parse(name).is_some());
+        let refusal = Rejection::BadRequest("Unsupported MCP-Protocol-Version");
+        Ok(Self { session, modern, version: if known { Ok(()) } else { Err(refusal) } })
+    }
+}
+
+async fn initialize(
+    granted: Granted,
+    accepts: Accepts,
+    frame: Frame,
+) -> Result<Response<Body>, Rejection> {
+    let id = frame.id_bytes();
+    if granted.server.drain.is_draining() {
+        return Err(Rejection::Draining);
+    }
+    let place = granted.server.sessions.reserve(&granted.principal);
+    let place = place.map_err(|error| Rejection::open(error, id.clone()))?;
+    let served = granted.snapshot.backends.get(&granted.backend).ok_or(Rejection::NotFound)?;
+    let lease: Lease = served
+        .backend
+        .lease(&granted.principal)
+        .await
+        .map_err(|error| Rejection::lease(error, id.clone()))?;
+    let opening = Opening { transport: Transport::Http, access: granted.access.clone(), lease };
+    let session = place.open(opening).map_err(|error| Rejection::open(error, id))?;
+    let unopened = Unopened(Some(session.clone()));
+    let text = session.id().text();
+    let mut response = request_in(&granted, &session, accepts, frame).await?;
+    if session.version().is_some() && !session.has_ended() {
+        unopened.keep();
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            response.headers_mut().insert(SESSION_ID, value);
+        }
+    }
+    Ok(response)
+}
+
+/// A session whose `initialize` is not answered yet: it ends when that fails, or when the client
+/// goes away, since nobody knows its id.
+struct Unopened(Option<Arc<Session>>);
+
+impl Unopened {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unopened {
+    fn drop(&mut self) {
+        if let Some(session) = self.0.take() {
+            session.end(EndReason::Client);
+        }
+    }
+}
+
+async fn request_in(
+    granted: &Granted,
+    session: &Arc<Session>,
+    accepts: Accepts,
+    frame: Frame,
+) -> Result<Response<Body>, Rejection> {
+    if granted.server.drain.is_draining() {
+        return Err(Rejection::Draining);
+    }
+    let id = frame.id_bytes().unwrap_or_default();
+    // The answer to `initialize` carries the session's id in a header, so it is never streamed.
+    let opens = frame.method() == "initialize";
+    let streams = accepts.stream && !opens;
+    let mut post = session.post(1, streams);
+    match send::request(session, frame, post.lane).await {
+        Ok(()) => {}
+        Err(send::Refusal::Denied(denied)) => return Ok(reply(accepts, denied_error(&id, &denied))),
+        Err(send::Refusal::Send(error)) => return Ok(reply(accepts, send_error(&id, error))),
+    }
+    match wait(session, &mut post, accepts, opens).await {
+        First::Answer(answer) => Ok(reply(accepts, answer)),
+        First::Stream => {
+            stream(session, post.lane, None).ok_or(Rejection::Instance(Some(id), Duration::ZERO))
+        }
+        // Cancelled, or the session was ended: there is no answer, and that is all there is to say.
+        First::Nothing => Ok(if session.has_ended() {
+            reply(accepts, send_error(&id, crate::session::SendError::Ended))
+        } else {
+            accepted()
+        }),
+    }
+}
+
+/// Waits for what a POST gets first; after a while of silence it becomes a stream, so that proxies
+/// and clients see that it lives.
+async fn wait(session: &Session, post: &mut Post, accepts: Accepts, opens: bool) -> First {
+    if !accepts.json && !opens && session.upgrade(post.lane) {
+        return First::Stream;
+    }
+    if accepts.stream && !opens {
+        let patience = tokio::time::timeout(SILENCE, &mut post.first);
+        match patience.await {
+            Ok(first) => return first.unwrap_or(First::Nothing),
+            Err(_) if session.upgrade(post.lane) => return First::Stream,
+            Err(_) => {}
+        }
+    }
+    (&mut post.first).await.unwrap_or(First::Nothing)
+}
+
+/// An array of messages, which only sessions of 2025-03-26 may send.
+async fn batch(
+    granted: &Granted,
+    head: Head,
+    accepts: Accepts,
+    body: Bytes,
+) -> Result<Response<Body>, Rejection> {
+    let refused = || Rejection::Frame(Refused { error: FrameError::Batch, id: None });
+    let session = head.session.ok_or_else(refused)??;
+    if !session.version().is_some_and(Version::batches) {
+        return Err(refused());
+    }
+    let frames = Frame::batch_from_client(body, MAX_BATCH)?;
+    let calls = frames.iter().filter(|frame| frame.kind() == Kind::Request).count();
+    if calls > 0 && granted.server.drain.is_draining() {
+        return Err(Rejection::Draining);
+    }
+    let mut post = session.post(calls, accepts.stream);
+    for frame in frames {
+        send::any(&session, frame, post.lane).await;
+    }
+    if calls == 0 {
+        return Ok(accepted());
+    }
+    if accepts.stream {
+        session.upgrade(post.lane);
+        return stream(&session, post.lane, None).ok_or(Rejection::NotFound);
+    }
+    let answers = session.gather(&mut post).await;
+    let mut array = BytesMut::new();
+    for answer in &answers {
+        array.put_u8(if array.is_empty() { b'[' } else { b',' });
+        array.extend_from_slice(answer);
+    }
+    array.put_u8(b']');
+    Ok(json(StatusCode::OK, array.freeze()))
+}
+
+/// A lane as a response.
+fn stream(session: &Arc<Session>, lane: u32, after: Option<u64>) -> Option<Response<Body>> {
+    let (claim, missed) = session.attach(lane, after)?;
+    let mut events = Events::new(session.clone(), claim, EventIds::Lane, &missed);
+    if after.is_none() && session.version().is_some_and(Version::primes) {
+        events.prime();
+    }
+    Some(event_stream(events))
+}
+
+/// The response that carries a stream.
+pub(crate) fn event_stream(events: Events) -> Response<Body> {
+    let mut response = Response::new(Body::Events(Box::new(events)));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response
+}
+
+/// A whole answer, in the form that the client takes.
+fn reply(accepts: Accepts, answer: Bytes) -> Response<Body> {
+    if accepts.json {
+        return json(StatusCode::OK, answer);
+    }
+    let mut text = BytesMut::with_capacity(answer.len() + 32);
+    text.extend_from_slice(b"event: message\ndata: ");
+    text.extend_from_slice(&answer);
+    text.extend_from_slice(b"\n\n");
+    let mut response = json(StatusCode::OK, text.freeze());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    response
+}
+
+/// `202`, empty.
+pub(crate) fn accepted() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::ACCEPTED;
+    response
+}
+
+/// A request of a revision without sessions. Its codes would say "modern, try again"; any other
+/// one makes a client of both eras turn to `initialize`.
+fn modern(frame: &Frame) -> Rejection {
+    let id = frame.id_bytes();
+    Rejection::Frame(Refused { error: FrameError::NotMessage, id })
+}
+
+/// `LANE-SEQ`, as [`Events`] writes them.
+fn event_id(value: &HeaderValue) -> Option<(u32, u64)> {
+    let (lane, seq) = value.to_str().ok()?.split_once('-')?;
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if !digits(lane) || !digits(seq) {
+        return None;
+    }
+    Some((lane.parse().ok()?, seq.parse().ok()?))
+}
+
+/// A header that may stand once.
+pub(crate) fn single<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a HeaderValue>, Rejection> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next();
+    match values.next() {
+        Some(_) => Err(Rejection::BadRequest("A header is repeated")),
+        None => Ok(value),
+    }
+}
+
+const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+/// The revision without sessions.
+const MODERN: &str = "2026-07-28";
+/// A POST that has heard nothing for so long becomes a stream.
+const SILENCE: Duration = Duration::from_secs(10);
+/// Messages in one array.
+pub(crate) const MAX_BATCH: usize = 64;
