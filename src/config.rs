@@ -29,8 +29,9 @@ use toml::de::DeTable;
 use crate::{auth, backend, listener, policy, tls};
 
 pub use access::{ANONYMOUS, KEY_HELP, ROLE_HELP, is_key_name, is_role_name};
-pub use backends::{ISOLATIONS, is_backend_name, parse_isolation, show_isolation};
+pub use backends::{BACKEND_HELP, ISOLATIONS, is_backend_name, parse_isolation, show_isolation};
 pub use environment::{Environment, MAX_FILE, Nowhere, Process};
+pub use expand::is_variable_name;
 pub use problem::{Problem, Problems, Severity};
 
 /// A complete configuration, every default filled in.

@@ -62,7 +62,7 @@ fn one(name: &Spanned<String>, mut table: Table<'_>, limits: &Limits) -> Option<
         "backend",
         name,
         is_backend_name(name.get_ref()),
-        NAME_HELP,
+        BACKEND_HELP,
     );
     let base = defaults(name.get_ref().clone(), Vec::new());
     let child = child(&mut table, &base.child);
@@ -416,7 +416,8 @@ pub fn is_backend_name(name: &str) -> bool {
 
 /// Paths of the gateway's own.
 const RESERVED: [&str; 3] = ["healthz", "readyz", "metrics"];
-const NAME_HELP: &str = "use letters, digits, `_` and `-`, at most 64; `healthz`, `readyz` and `metrics` are \
+/// What a backend's name may be, for a message.
+pub const BACKEND_HELP: &str = "use letters, digits, `_` and `-`, at most 64; `healthz`, `readyz` and `metrics` are \
                          taken";
 const WARM: u32 = 1;
 const MAX_INSTANCES: u32 = 50;

@@ -204,7 +204,8 @@ fn file(cx: &Context<'_>, path: &str, span: &Span) -> Option<String> {
 }
 
 /// True for what can be named in `${…}` and in `env`.
-pub(super) fn is_variable_name(name: &str) -> bool {
+#[must_use]
+pub fn is_variable_name(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes
         .next()

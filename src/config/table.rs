@@ -302,7 +302,7 @@ impl<'a> Table<'a> {
         let problem = match known::judge(&self.schema, key.get_ref(), &self.asked) {
             known::Verdict::Unavailable => {
                 Problem::error(format!("`{name}` is not available in this version"))
-                    .help("remove it: it would protect nothing yet")
+                    .help("remove it: this version can't honour it")
             }
             known::Verdict::Unknown(help) => {
                 Problem::error(format!("unknown key `{name}`")).help(help)
