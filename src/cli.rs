@@ -283,11 +283,11 @@ fn named(name: &str, good: bool, help: &str) -> Result<String, String> {
 
 fn assignment(text: &str) -> Result<Assignment, &'static str> {
     match text.split_once('=') {
-        Some((name, value)) if config::is_variable_name(name) => Ok(Assignment {
+        Some((name, value)) if config::is_env_name(name) => Ok(Assignment {
             name: name.to_owned(),
             value: crate::secret::Secret::new(value),
         }),
-        _ => Err("write NAME=VALUE, the name in letters, digits and `_`"),
+        _ => Err("write NAME=VALUE"),
     }
 }
 

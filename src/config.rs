@@ -14,6 +14,7 @@ mod limits;
 mod pem;
 mod problem;
 mod server;
+mod syntax;
 mod table;
 mod value;
 
@@ -31,7 +32,7 @@ use crate::{auth, backend, listener, policy, tls};
 pub use access::{ANONYMOUS, KEY_HELP, ROLE_HELP, is_key_name, is_role_name};
 pub use backends::{BACKEND_HELP, ISOLATIONS, is_backend_name, parse_isolation, show_isolation};
 pub use environment::{Environment, MAX_FILE, Nowhere, Process};
-pub use expand::is_variable_name;
+pub use expand::{is_env_name, is_variable_name};
 pub use problem::{Problem, Problems, Severity};
 
 /// A complete configuration, every default filled in.
@@ -182,8 +183,9 @@ impl Config {
         let (document, syntax) = DeTable::parse_recoverable(text);
         let cx = context::Context::new(text, source.base, world, strictness);
         let draft = read(&cx, document.get_ref());
-        let (found, masked, watched) = cx.into_parts();
-        let list = merge(text, syntax, found);
+        let (found, mut masked, watched) = cx.into_parts();
+        masked.extend(syntax::masks(text, &syntax));
+        let list = syntax::merge(text, document.get_ref(), syntax, found);
         let problems = Problems::new(source.name.to_owned(), text, &masked, list);
         if problems.errors() > 0 {
             return Err(problems);
@@ -351,44 +353,6 @@ fn listener_config(addresses: Vec<SocketAddr>, sessions: &SessionConfig) -> list
         addresses,
         max_connections,
         max_per_address: max_connections / 2,
-    }
-}
-
-/// Syntax errors and what was found in the rest. Where the syntax is broken the rest is a guess, so
-/// what is merely missing, or stands on a broken line, is left out.
-fn merge(text: &str, syntax: Vec<toml::de::Error>, found: Vec<Problem>) -> Vec<Problem> {
-    if syntax.is_empty() {
-        return found;
-    }
-    let line = |at: usize| {
-        text.as_bytes()[..at.min(text.len())]
-            .iter()
-            .filter(|b| **b == b'\n')
-            .count()
-    };
-    let spans: Vec<_> = syntax.iter().filter_map(toml::de::Error::span).collect();
-    let broken: std::collections::BTreeSet<_> = spans.iter().map(|span| line(span.start)).collect();
-    let kept = found.into_iter().filter(|problem| {
-        problem.is_local()
-            && problem
-                .start()
-                .is_some_and(|at| !broken.contains(&line(at)))
-    });
-    syntax.iter().map(syntax_problem).chain(kept).collect()
-}
-
-fn syntax_problem(error: &toml::de::Error) -> Problem {
-    let (what, expected) = match error.message().split_once(", expected ") {
-        Some((what, expected)) => (what, Some(expected)),
-        None => (error.message(), None),
-    };
-    let problem = Problem::error(format!("not valid TOML: {what}")).help(match expected {
-        Some("nothing") | None => "see https://toml.io for how values are written".to_owned(),
-        Some(expected) => format!("expected {expected}"),
-    });
-    match error.span() {
-        Some(span) => problem.at(&span),
-        None => problem,
     }
 }
 

@@ -24,8 +24,7 @@ pub fn run_to(out: &mut dyn Write) -> ExitCode {
 }
 
 fn page() -> io::Result<Vec<u8>> {
-    let mut root = definition();
-    root.build();
+    let root = definition();
     let mut page = Vec::new();
     let man = Man::new(root.clone());
     man.render_title(&mut page)?;
@@ -41,11 +40,8 @@ fn page() -> io::Result<Vec<u8>> {
     Ok(page)
 }
 
-/// One command below the program, and the commands below it.
+/// One command below the program, or else the commands below it.
 fn render_command(command: &clap::Command, parent: &str, page: &mut Vec<u8>) -> io::Result<()> {
-    if command.get_name() == "help" || command.is_hide_set() {
-        return Ok(());
-    }
     let name = format!("{parent} {}", command.get_name());
     if command.has_subcommands() {
         for below in command.get_subcommands() {
@@ -54,24 +50,21 @@ fn render_command(command: &clap::Command, parent: &str, page: &mut Vec<u8>) -> 
         return Ok(());
     }
     writeln!(page, ".SS {name}")?;
-    let man = Man::new(command.clone());
+    let alone = command.clone().bin_name(name).disable_help_flag(true);
+    let man = Man::new(alone);
     let mut part = Vec::new();
-    man.render_synopsis_section(&mut part)?;
     man.render_description_section(&mut part)?;
+    man.render_synopsis_section(&mut part)?;
     man.render_options_section(&mut part)?;
-    // Sections of a page of its own become paragraphs of this one.
+    // The sections of a page of its own become paragraphs of this one.
     for line in String::from_utf8_lossy(&part).lines() {
         if line.starts_with(".SH") {
             writeln!(page, ".PP")?;
-        } else if !is_global(line) {
+        } else {
             writeln!(page, "{line}")?;
         }
     }
     Ok(())
-}
-
-fn is_global(_line: &str) -> bool {
-    false
 }
 
 const TAIL: &str = ".SH ENVIRONMENT

@@ -12,7 +12,7 @@ use super::{
     access::{check_name, globs},
     context::{Context, Span},
     environment::Environment,
-    expand::{Text, is_variable_name, literal_ranges},
+    expand::{Text, is_env_name, literal_ranges},
     limits::Limits,
     problem::Problem,
     table::{Table, string},
@@ -247,7 +247,7 @@ fn env(table: &mut Table<'_>) -> Vec<(String, Secret)> {
     };
     let mut env = Vec::new();
     for (name, node) in inner.members() {
-        if !is_variable_name(name.get_ref()) {
+        if !is_env_name(name.get_ref()) {
             not_a_variable(inner.cx, &name.span());
         }
         let DeValue::String(raw) = node.get_ref() else {
@@ -269,7 +269,7 @@ fn env(table: &mut Table<'_>) -> Vec<(String, Secret)> {
 fn inherited(table: &mut Table<'_>, env: &[(String, Secret)]) -> Vec<String> {
     let texts = table.strings("inherit_env").unwrap_or_default();
     for text in &texts {
-        if !is_variable_name(&text.value) {
+        if !is_env_name(&text.value) {
             not_a_variable(table.cx, &text.span);
         } else if env.iter().any(|(name, _)| *name == text.value) {
             let message = format!("`{}` stands in `env` too, which wins", text.shown());
@@ -287,7 +287,7 @@ fn not_a_variable(cx: &Context<'_>, span: &Span) {
     cx.report(
         Problem::error("not the name of an environment variable")
             .at(span)
-            .help("use letters, digits and `_`, not beginning with a digit"),
+            .help("use printable ASCII without spaces and `=`"),
     );
 }
 

@@ -203,7 +203,13 @@ fn file(cx: &Context<'_>, path: &str, span: &Span) -> Option<String> {
     }
 }
 
-/// True for what can be named in `${…}` and in `env`.
+/// True for what a child's environment can hold as a name.
+#[must_use]
+pub fn is_env_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && b != b'=')
+}
+
+/// True for what can be named in `${…}`.
 #[must_use]
 pub fn is_variable_name(name: &str) -> bool {
     let mut bytes = name.bytes();
