@@ -1,0 +1,86 @@
+//! `gatehouse check`: is this file good, and what would it do?
+//!
+//! Owns the summary of a good file. Starts nothing, connects to nothing, changes nothing.
+
+use std::{fmt::Write as _, io::Write, process::ExitCode};
+
+use super::CheckArgs;
+use crate::{
+    config::{self, Config, Environment, Process, Strictness},
+    tls::Source,
+};
+
+/// Judges the file and says everything on standard error: 0 when it is good, 1 when it isn't.
+#[must_use]
+pub fn run(args: &CheckArgs) -> ExitCode {
+    run_in(args, &Process, &mut std::io::stderr().lock())
+}
+
+/// [`run`] in a world of the caller's.
+pub fn run_in(args: &CheckArgs, world: &dyn Environment, err: &mut dyn Write) -> ExitCode {
+    let (text, code) = match Config::load_in(&args.config, Strictness::Check, world) {
+        Ok(config) => {
+            let warnings = if config.warnings.is_empty() {
+                String::new()
+            } else {
+                format!("{}\n", config.warnings.for_stderr())
+            };
+            (
+                warnings + &summary(&args.config.display().to_string(), &config),
+                0,
+            )
+        }
+        Err(problems) => (problems.for_stderr(), 1),
+    };
+    // Nothing is left to tell it to when standard error is gone; the code still says it.
+    let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
+    ExitCode::from(code)
+}
+
+fn summary(name: &str, config: &Config) -> String {
+    let mut out = format!("{name} is good\n");
+    let scheme = match config.tls.source {
+        Source::None => "http, this machine only",
+        Source::Files { .. } => "https, certificate from files",
+        Source::SelfSigned { .. } => "https, certificate made at start",
+    };
+    for address in &config.listener.addresses {
+        line(&mut out, "listen", &format!("{address} ({scheme})"));
+    }
+    for entry in &config.backends {
+        let backend = &entry.config;
+        let isolation = config::show_isolation(backend.isolation);
+        let text = format!(
+            "{} ({isolation}, {} warm, at most {})",
+            backend.name, backend.warm, backend.max_instances
+        );
+        line(&mut out, "backend", &text);
+    }
+    for (name, role) in &config.policy.roles {
+        let backends: Vec<_> = role.backends.keys().map(String::as_str).collect();
+        let grants = match backends.as_slice() {
+            [] => "nothing".to_owned(),
+            ["*"] => "every backend".to_owned(),
+            some => some.join(", "),
+        };
+        line(&mut out, "role", &format!("{name}: {grants}"));
+    }
+    for key in &config.auth.keys {
+        let roles = if key.roles.is_empty() {
+            "no role".to_owned()
+        } else {
+            key.roles.join(", ")
+        };
+        line(&mut out, "key", &format!("{}: {roles}", key.name));
+    }
+    if config.auth.anonymous {
+        line(&mut out, "access", "without a key, this machine only");
+    }
+    out
+}
+
+fn line(out: &mut String, what: &str, text: &str) {
+    // Names are checked, but a summary must not be a way to write to the terminal either.
+    let text: String = text.chars().filter(|c| !c.is_control()).collect();
+    let _ = writeln!(out, "  {what:<8} {text}");
+}

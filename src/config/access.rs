@@ -1,0 +1,330 @@
+//! `[auth]` and `[roles]`: who may come in, and what each role grants.
+//!
+//! Owns the rules between the two and the backends they name. Invariant: without an error reported,
+//! each role that a key holds and each backend that a role grants is defined.
+
+use std::{collections::BTreeMap, time::SystemTime};
+
+use toml::{Spanned, de::DeValue};
+
+use super::{
+    context::{Context, Span},
+    expand::Text,
+    known::nearest,
+    problem::Problem,
+    server::Server,
+    table::Table,
+    value,
+};
+use crate::{
+    auth::{self, key::Entry},
+    policy::{self, Grant, Role, filter::Globs},
+};
+
+/// The role of requests without credentials, and the name of their principal.
+pub const ANONYMOUS: &str = "anonymous";
+
+/// Reads both tables; `backends` are the names that roles may grant.
+pub(super) fn read(
+    root: &mut Table<'_>,
+    server: &Server,
+    backends: &[String],
+) -> (auth::Config, policy::Config) {
+    let mut roles = BTreeMap::new();
+    if let Some(mut table) = root.table("roles") {
+        for (name, table) in table.named() {
+            check_name(
+                table.cx,
+                "role",
+                &name,
+                is_role_name(name.get_ref()),
+                ROLE_HELP,
+            );
+            roles.insert(name.into_inner(), role(table, backends));
+        }
+    }
+    let Some(mut table) = root.table("auth") else {
+        if !root.has("auth") {
+            nobody(root.cx, &root.span);
+        }
+        return (auth::Config::default(), policy::Config { roles });
+    };
+    let anonymous = table.flag("anonymous", false);
+    if anonymous {
+        admit_anonymous(&table, server, &mut roles);
+    }
+    let blocks = table.tables("keys");
+    if blocks.is_empty() && !anonymous && !table.has("keys") {
+        nobody(table.cx, &table.span);
+    }
+    let keys = keys(blocks, &roles);
+    table.finish();
+    (auth::Config { anonymous, keys }, policy::Config { roles })
+}
+
+fn nobody(cx: &Context<'_>, span: &Span) {
+    cx.report(
+        Problem::error("nobody could log in: there are no keys")
+            .at(span)
+            .help("run `gatehouse key new NAME` and paste the `[[auth.keys]]` block it prints")
+            .distant(),
+    );
+}
+
+fn admit_anonymous(table: &Table<'_>, server: &Server, roles: &mut BTreeMap<String, Role>) {
+    let span = table.place(ANONYMOUS);
+    if let Some((_, address)) = server.exposed() {
+        table.cx.report(
+            Problem::error("`auth.anonymous` is accepted on loopback addresses only")
+                .at(&span)
+                .also(address, "others can reach this address")
+                .help("remove it and write `[[auth.keys]]`, or listen on 127.0.0.1"),
+        );
+    }
+    let problem = if roles.contains_key(ANONYMOUS) {
+        Problem::warning("whoever can reach the gateway is let in without a key")
+            .help("what they may do stands in `[roles.anonymous]`")
+    } else {
+        roles.insert(ANONYMOUS.to_owned(), policy_everything());
+        Problem::warning("whoever can reach the gateway may do everything, without a key")
+            .help("write `[roles.anonymous]` with what they may do")
+    };
+    table.cx.report(problem.at(&span));
+}
+
+/// A role that grants all of every backend.
+pub(super) fn policy_everything() -> Role {
+    Role {
+        backends: BTreeMap::from([("*".to_owned(), Grant::default())]),
+    }
+}
+
+/// Keys that were read, each with the place of its name.
+type Seen = Vec<(Entry, Span, Span)>;
+
+fn keys(blocks: Vec<Table<'_>>, roles: &BTreeMap<String, Role>) -> Vec<Entry> {
+    let mut seen: Seen = Vec::new();
+    for mut table in blocks {
+        let entry = entry(&mut table, roles, &seen);
+        table.finish();
+        seen.extend(entry);
+    }
+    seen.into_iter().map(|(entry, ..)| entry).collect()
+}
+
+fn entry(
+    table: &mut Table<'_>,
+    roles: &BTreeMap<String, Role>,
+    seen: &Seen,
+) -> Option<(Entry, Span, Span)> {
+    let name = name(table, seen);
+    let sha256 = digest(table, seen);
+    let granted = table.strings("roles").unwrap_or_default();
+    for role in &granted {
+        check_role(table, role, roles);
+    }
+    if granted.is_empty() && !table.has("roles") {
+        table.cx.report(
+            Problem::warning("this key holds no role: it can log in and do nothing")
+                .at(&table.span)
+                .help("write roles = [\"NAME\"] with a role of `[roles]`")
+                .distant(),
+        );
+    }
+    let expires = expires(table);
+    let ((name, name_span), (sha256, sha_span)) = (name?, sha256?);
+    let entry = Entry {
+        name,
+        sha256,
+        roles: granted.into_iter().map(|role| role.value).collect(),
+        expires,
+    };
+    Some((entry, name_span, sha_span))
+}
+
+fn name(table: &mut Table<'_>, seen: &Seen) -> Option<(String, Span)> {
+    let Some(text) = table.string("name") else {
+        if !table.has("name") {
+            table.missing("name", "write name = \"NAME\": who holds this key");
+        }
+        return None;
+    };
+    let name = Spanned::new(text.span.clone(), text.value.clone());
+    check_name(table.cx, "key", &name, is_key_name(&text.value), KEY_HELP);
+    if let Some((_, first, _)) = seen.iter().find(|(entry, ..)| entry.name == text.value) {
+        table.cx.report(
+            Problem::error("two keys have this name")
+                .at(&text.span)
+                .also(first, "first here")
+                .help("name them apart: sessions and limits belong to the name"),
+        );
+    }
+    Some((text.value, text.span))
+}
+
+fn digest(table: &mut Table<'_>, seen: &Seen) -> Option<([u8; 32], Span)> {
+    let Some(text) = table.string("sha256") else {
+        if !table.has("sha256") {
+            let help = "`gatehouse key new NAME` prints a key and the block to paste here";
+            table.missing("sha256", help);
+        }
+        return None;
+    };
+    let digest = match value::sha256(&text.value) {
+        Ok(digest) => digest,
+        Err(refusal) => {
+            // It may be the key itself: a few characters are enough to find it again.
+            table
+                .cx
+                .mask((text.span.start + 6).min(text.span.end)..text.span.end.saturating_sub(1));
+            table.refused("sha256", &text.span, refusal);
+            return None;
+        }
+    };
+    if let Some((.., first)) = seen.iter().find(|(entry, ..)| entry.sha256 == digest) {
+        table.cx.report(
+            Problem::error("two entries are for the same key")
+                .at(&text.span)
+                .also(first, "first here")
+                .help("make a key of its own for each name: `gatehouse key new NAME`"),
+        );
+    }
+    Some((digest, text.span))
+}
+
+fn check_role(table: &Table<'_>, text: &Text, roles: &BTreeMap<String, Role>) {
+    if roles.contains_key(&text.value) {
+        return;
+    }
+    let help = match nearest(&text.value, roles.keys().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("write `[roles.{}]` with what it grants", text.shown()),
+    };
+    let message = format!("no role is named `{}`", text.shown());
+    table
+        .cx
+        .report(Problem::error(message).at(&text.span).help(help).distant());
+}
+
+fn expires(table: &mut Table<'_>) -> Option<SystemTime> {
+    let node = table.take("expires")?;
+    let help = "write date, time and offset without quotes, such as 2030-01-31T12:00:00Z";
+    let DeValue::Datetime(datetime) = node.get_ref() else {
+        table.wrong_type("expires", node, "a date", help);
+        return None;
+    };
+    let complete = datetime.date.is_some() && datetime.time.is_some() && datetime.offset.is_some();
+    let parsed = datetime.to_string().parse::<jiff::Timestamp>().ok();
+    let Some(timestamp) = parsed.filter(|_| complete) else {
+        let message = "`auth.keys.expires` is not one moment in time";
+        table
+            .cx
+            .report(Problem::error(message).at(&node.span()).help(help));
+        return None;
+    };
+    let expires = SystemTime::from(timestamp);
+    if expires <= table.cx.world.now() {
+        table.cx.report(
+            Problem::warning("this key has expired")
+                .at(&node.span())
+                .help("remove the block, or make a new key with `gatehouse key new NAME`"),
+        );
+    }
+    Some(expires)
+}
+
+fn role(mut table: Table<'_>, backends: &[String]) -> Role {
+    let mut grants = BTreeMap::new();
+    for (backend, mut grant) in table.named() {
+        let name = backend.get_ref();
+        if name != "*" && !backends.contains(name) {
+            let help = match nearest(name, backends.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("write `[backends.{name}]`, or \"*\" for all backends"),
+            };
+            let message = format!("no backend is named `{name}`");
+            table.cx.report(
+                Problem::error(message)
+                    .at(&backend.span())
+                    .help(help)
+                    .distant(),
+            );
+        }
+        let granted = Grant {
+            tools: globs(&mut grant, "tools"),
+            prompts: globs(&mut grant, "prompts"),
+            resources: globs(&mut grant, "resources"),
+        };
+        grant.finish();
+        grants.insert(backend.into_inner(), granted);
+    }
+    Role { backends: grants }
+}
+
+/// A list of globs.
+pub(super) fn globs(table: &mut Table<'_>, key: &'static str) -> Option<Globs> {
+    let texts = table.strings(key)?;
+    let patterns = texts.iter().map(|text| text.value.clone()).collect();
+    match Globs::new(patterns) {
+        Ok(globs) => Some(globs),
+        Err((index, error)) => {
+            let text = texts.get(index)?;
+            let name = table.name(key);
+            let why = if text.outside {
+                String::new()
+            } else {
+                format!(": {}", error.kind())
+            };
+            table.cx.report(
+                Problem::error(format!("not a glob in `{name}`{why}"))
+                    .at(&text.span)
+                    .help("`*` and `?` stand for any characters; put others in brackets: `[[]`"),
+            );
+            None
+        }
+    }
+}
+
+/// Refuses a name that can't be used where names are.
+pub(super) fn check_name(
+    cx: &Context<'_>,
+    what: &str,
+    name: &Spanned<String>,
+    good: bool,
+    help: &str,
+) {
+    if !good {
+        cx.report(
+            Problem::error(format!("not a name for a {what}"))
+                .at(&name.span())
+                .help(help),
+        );
+    }
+}
+
+/// True for names of keys: they become names of principals, and parts of paths.
+#[must_use]
+pub fn is_key_name(name: &str) -> bool {
+    name != ANONYMOUS
+        && (1..=64).contains(&name.len())
+        && !name.starts_with(['.', '-'])
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_.@+-".contains(&b))
+}
+
+/// True for names of roles: what may stand in an OAuth scope (RFC 6749, section 3.3).
+#[must_use]
+pub fn is_role_name(name: &str) -> bool {
+    (1..=128).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\')
+}
+
+/// What a key's name may be, for a message.
+pub const KEY_HELP: &str = "use letters, digits and `_ . @ + -`, at most 64, not beginning with `.` or `-`; \
+                            `anonymous` is taken";
+/// What a role's name may be, for a message.
+pub const ROLE_HELP: &str =
+    "use printable ASCII without spaces, quotes and backslashes, at most 128";

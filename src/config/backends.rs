@@ -1,0 +1,427 @@
+//! `[backends.NAME]`: the servers behind the gateway.
+//!
+//! Owns the names they may have, how their commands are written, and the bounds of their counts and
+//! times.
+
+use std::{path::PathBuf, time::Duration};
+
+use toml::{Spanned, de::DeValue};
+
+use super::{
+    BackendEntry,
+    access::{check_name, globs},
+    context::{Context, Span},
+    environment::Environment,
+    expand::{Text, is_env_name, literal_ranges},
+    limits::Limits,
+    problem::Problem,
+    table::{Table, string},
+};
+use crate::{
+    backend::{self, Isolation, Restart, child},
+    policy::filter,
+    secret::Secret,
+};
+
+/// A backend, and all that was named even if it was refused.
+pub(super) struct Backends {
+    pub(super) entries: Vec<BackendEntry>,
+    pub(super) names: Vec<String>,
+}
+
+/// Reads all backends in the order of the file.
+pub(super) fn read(root: &mut Table<'_>, limits: &Limits) -> Backends {
+    let place = root.place("backends");
+    let mut table = root.table("backends");
+    let members = table.as_ref().map(Table::members).unwrap_or_default();
+    let names: Vec<_> = members
+        .into_iter()
+        .map(|(name, _)| name.into_inner())
+        .collect();
+    if names.is_empty() && (table.is_some() || !root.has("backends")) {
+        root.cx.report(
+            Problem::error("there are no backends")
+                .at(&place)
+                .help("write `[backends.NAME]` and below it command = [\"program\", \"argument\"]")
+                .distant(),
+        );
+    }
+    let blocks = table.as_mut().map(Table::named).unwrap_or_default();
+    let entries = blocks
+        .into_iter()
+        .filter_map(|(name, table)| one(&name, table, limits));
+    Backends {
+        entries: entries.collect(),
+        names,
+    }
+}
+
+fn one(name: &Spanned<String>, mut table: Table<'_>, limits: &Limits) -> Option<BackendEntry> {
+    check_name(
+        table.cx,
+        "backend",
+        name,
+        is_backend_name(name.get_ref()),
+        BACKEND_HELP,
+    );
+    let base = defaults(name.get_ref().clone(), Vec::new());
+    let child = child(&mut table, &base.child);
+    let isolation = isolation(&mut table).unwrap_or(base.isolation);
+    let max_instances = table.count("max_instances", MAX_INSTANCES, 1..=INSTANCES);
+    let warm = table.count("warm", WARM.min(max_instances), 0..=INSTANCES);
+    check_warm(&table, warm, max_instances, isolation);
+    let start_timeout = table.duration("start_timeout", base.start_timeout, TENTH..=HOUR);
+    let restart = restart(&mut table, base.restart);
+    let filter = filter(&mut table);
+    table.finish();
+    let config = backend::Config {
+        child: child?,
+        isolation,
+        warm: warm as usize,
+        max_instances: max_instances as usize,
+        start_timeout,
+        restart,
+        max_message: limits.sessions.max_message,
+        request_timeout: limits.request_timeout,
+        ..base
+    };
+    Some(BackendEntry { config, filter })
+}
+
+/// What a backend is when only its command is known.
+pub(super) fn defaults(name: String, command: Vec<String>) -> backend::Config {
+    let limits = Limits::default();
+    backend::Config {
+        name,
+        child: child::Config {
+            command,
+            cwd: None,
+            env: Vec::new(),
+            inherit_env: Vec::new(),
+            stop_timeout: Duration::from_secs(5),
+        },
+        isolation: Isolation::Session,
+        warm: WARM as usize,
+        max_instances: MAX_INSTANCES as usize,
+        start_timeout: Duration::from_secs(30),
+        restart: Restart {
+            backoff: Duration::from_millis(200),
+            max_backoff: Duration::from_secs(30),
+            give_up_after: 10,
+        },
+        max_message: limits.sessions.max_message,
+        request_timeout: limits.request_timeout,
+    }
+}
+
+fn child(table: &mut Table<'_>, base: &child::Config) -> Option<child::Config> {
+    let command = command(table);
+    let cwd = cwd(table);
+    let env = env(table);
+    let inherit_env = inherited(table, &env);
+    let stop_timeout = table.duration("stop_timeout", base.stop_timeout, Duration::ZERO..=HOUR);
+    let (command, span) = command?;
+    let search = env.iter().find(|(name, _)| name == "PATH");
+    let path = match search {
+        Some((_, path)) => Some(std::ffi::OsString::from(path.expose())),
+        None => table.cx.world.var("PATH"),
+    };
+    find(table.cx, &command[0], &span, path);
+    Some(child::Config {
+        command,
+        cwd,
+        env,
+        inherit_env,
+        stop_timeout,
+    })
+}
+
+/// The argv array and the place of the program in the file.
+fn command(table: &mut Table<'_>) -> Option<(Vec<String>, Span)> {
+    let node = table.take("command");
+    let example = "write program and arguments: command = [\"npx\", \"-y\", \"package\"]";
+    match node.map(|node| (node, node.get_ref())) {
+        None => {
+            table.missing("command", example);
+            return None;
+        }
+        Some((node, DeValue::String(line))) => {
+            let words: Vec<_> = line
+                .split_whitespace()
+                .map(|word| format!("{word:?}"))
+                .collect();
+            let help = format!("no shell reads it: write command = [{}]", words.join(", "));
+            table.wrong_type("command", node, "a list of strings", &help);
+            return None;
+        }
+        Some(_) => {}
+    }
+    let texts = table.strings("command")?;
+    let program = texts.first().filter(|text| !text.value.is_empty());
+    let Some(program) = program else {
+        let span = texts
+            .first()
+            .map_or_else(|| table.place("command"), |text| text.span.clone());
+        let message = format!("`{}` names no program", table.name("command"));
+        table
+            .cx
+            .report(Problem::error(message).at(&span).help(example));
+        return None;
+    };
+    if !texts.iter().all(|text| no_nul(table, "command", text)) {
+        return None;
+    }
+    let span = program.span.clone();
+    let mut command: Vec<_> = texts.iter().map(|text| text.value.clone()).collect();
+    if command[0].contains('/') {
+        match table.cx.path(&command[0]).into_os_string().into_string() {
+            Ok(path) => command[0] = path,
+            Err(_) => {
+                let problem = Problem::error("the path of this file is not UTF-8 text");
+                let help = "write the program's whole path, or move this file";
+                table.cx.report(problem.at(&span).help(help));
+            }
+        }
+    }
+    Some((command, span))
+}
+
+fn no_nul(table: &Table<'_>, key: &str, text: &Text) -> bool {
+    let good = !text.value.contains('\0');
+    if !good {
+        let message = format!("a NUL character in `{}`", table.name(key));
+        table
+            .cx
+            .report(Problem::error(message).at(&text.span).help("remove it"));
+    }
+    good
+}
+
+/// Says when the program isn't there.
+fn find(cx: &Context<'_>, program: &str, span: &Span, path: Option<std::ffi::OsString>) {
+    let world: &dyn Environment = cx.world;
+    if program.contains('/') {
+        if !world.executable(program.as_ref()) {
+            cx.report(
+                cx.absent("no program is here that can be executed".to_owned())
+                    .at(span)
+                    .help("the path is relative to this file; `chmod +x` makes a file executable"),
+            );
+        }
+        return;
+    }
+    let found = path.is_some_and(|path| {
+        std::env::split_paths(&path).any(|dir| world.executable(&dir.join(program)))
+    });
+    if !found {
+        cx.report(
+            cx.absent("this program is not on PATH".to_owned())
+                .at(span)
+                .help("install it, or write its whole path"),
+        );
+    }
+}
+
+fn cwd(table: &mut Table<'_>) -> Option<PathBuf> {
+    let text = table.string("cwd")?;
+    if !no_nul(table, "cwd", &text) {
+        return None;
+    }
+    let path = table.cx.path(&text.value);
+    if !table.cx.world.folder(&path) {
+        let message = format!("`{}` is not a folder", table.name("cwd"));
+        table.cx.report(
+            table
+                .cx
+                .absent(message)
+                .at(&text.span)
+                .help("make it, or name another; the path is relative to this file"),
+        );
+    }
+    Some(path)
+}
+
+fn env(table: &mut Table<'_>) -> Vec<(String, Secret)> {
+    let Some(inner) = table.table("env") else {
+        return Vec::new();
+    };
+    let mut env = Vec::new();
+    for (name, node) in inner.members() {
+        if !is_env_name(name.get_ref()) {
+            not_a_variable(inner.cx, &name.span());
+        }
+        let DeValue::String(raw) = node.get_ref() else {
+            inner.cx.mask(node.span());
+            inner.wrong_type(name.get_ref(), node, "a string", "write it in quotes");
+            continue;
+        };
+        for range in literal_ranges(inner.cx, raw, &node.span()) {
+            inner.cx.mask(range);
+        }
+        let text = string(inner.cx, &inner.name(name.get_ref()), node);
+        if let Some(text) = text.filter(|text| no_nul(&inner, name.get_ref(), text)) {
+            env.push((name.into_inner(), Secret::new(text.value)));
+        }
+    }
+    env
+}
+
+fn inherited(table: &mut Table<'_>, env: &[(String, Secret)]) -> Vec<String> {
+    let texts = table.strings("inherit_env").unwrap_or_default();
+    for text in &texts {
+        if !is_env_name(&text.value) {
+            not_a_variable(table.cx, &text.span);
+        } else if env.iter().any(|(name, _)| *name == text.value) {
+            let message = format!("`{}` stands in `env` too, which wins", text.shown());
+            table.cx.report(
+                Problem::warning(message)
+                    .at(&text.span)
+                    .help("remove it from one of the two"),
+            );
+        }
+    }
+    texts.into_iter().map(|text| text.value).collect()
+}
+
+fn not_a_variable(cx: &Context<'_>, span: &Span) {
+    cx.report(
+        Problem::error("not the name of an environment variable")
+            .at(span)
+            .help("use printable ASCII without spaces and `=`"),
+    );
+}
+
+fn isolation(table: &mut Table<'_>) -> Option<Isolation> {
+    let text = table.string("isolation")?;
+    let word = parse_isolation(&text.value);
+    if word.is_none() {
+        let near = super::known::nearest(&text.value, ISOLATIONS);
+        let help = match near.filter(|_| !text.outside) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => "write \"session\", \"principal\" or \"shared\"".to_owned(),
+        };
+        let message = format!("`{}` is none of its values", table.name("isolation"));
+        table
+            .cx
+            .report(Problem::error(message).at(&text.span).help(help));
+    }
+    word
+}
+
+/// The word of the file for who shares one instance.
+#[must_use]
+pub fn parse_isolation(word: &str) -> Option<Isolation> {
+    match word {
+        "session" => Some(Isolation::Session),
+        "principal" => Some(Isolation::Principal),
+        "shared" => Some(Isolation::Shared),
+        _ => None,
+    }
+}
+
+/// The word of the file for an isolation.
+#[must_use]
+pub fn show_isolation(isolation: Isolation) -> &'static str {
+    match isolation {
+        Isolation::Session => "session",
+        Isolation::Principal => "principal",
+        Isolation::Shared => "shared",
+    }
+}
+
+/// The words that [`parse_isolation`] knows.
+pub const ISOLATIONS: [&str; 3] = ["session", "principal", "shared"];
+
+fn check_warm(table: &Table<'_>, warm: u32, max_instances: u32, isolation: Isolation) {
+    if warm > max_instances {
+        table.cx.report(
+            Problem::error("`warm` is more than `max_instances`")
+                .at(&table.place("warm"))
+                .also(
+                    &table.place("max_instances"),
+                    "no more than these are started",
+                )
+                .help(format!("write a value from 0 to {max_instances}")),
+        );
+    } else if isolation == Isolation::Shared && warm > 1 {
+        table.cx.report(
+            Problem::warning("a shared backend has one instance; more can't be kept warm")
+                .at(&table.place("warm"))
+                .help("write warm = 1"),
+        );
+    }
+}
+
+fn restart(table: &mut Table<'_>, base: Restart) -> Restart {
+    let Some(mut inner) = table.table("restart") else {
+        return base;
+    };
+    let backoff = inner.duration("backoff", base.backoff, MILLISECOND..=HOUR);
+    let restart = Restart {
+        backoff,
+        max_backoff: inner.duration(
+            "max_backoff",
+            base.max_backoff.max(backoff),
+            MILLISECOND..=HOUR,
+        ),
+        give_up_after: inner.count("give_up_after", base.give_up_after, 1..=1_000_000),
+    };
+    if restart.backoff > restart.max_backoff {
+        inner.cx.report(
+            Problem::error("`backoff` is longer than `max_backoff`")
+                .at(&inner.place("backoff"))
+                .also(&inner.place("max_backoff"), "no pause is longer than this")
+                .help("write a shorter one"),
+        );
+    }
+    inner.finish();
+    restart
+}
+
+fn filter(table: &mut Table<'_>) -> filter::Config {
+    let Some(mut inner) = table.table("filter") else {
+        return filter::Config::default();
+    };
+    let filter = filter::Config {
+        methods: rule(&mut inner, "methods"),
+        tools: rule(&mut inner, "tools"),
+        prompts: rule(&mut inner, "prompts"),
+        resources: rule(&mut inner, "resources"),
+    };
+    inner.finish();
+    filter
+}
+
+fn rule(table: &mut Table<'_>, key: &'static str) -> filter::Rule {
+    let Some(mut inner) = table.table(key) else {
+        return filter::Rule::default();
+    };
+    let rule = filter::Rule {
+        allow: globs(&mut inner, "allow"),
+        deny: globs(&mut inner, "deny"),
+    };
+    inner.finish();
+    rule
+}
+
+/// True for names that can stand in a path and be told apart from the gateway's own.
+#[must_use]
+pub fn is_backend_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+        && !RESERVED.contains(&name)
+}
+
+/// Paths of the gateway's own.
+const RESERVED: [&str; 3] = ["healthz", "readyz", "metrics"];
+/// What a backend's name may be, for a message.
+pub const BACKEND_HELP: &str = "use letters, digits, `_` and `-`, at most 64; `healthz`, `readyz` and `metrics` are \
+                         taken";
+const WARM: u32 = 1;
+const MAX_INSTANCES: u32 = 50;
+const INSTANCES: u32 = 100_000;
+const MILLISECOND: Duration = Duration::from_millis(1);
+const TENTH: Duration = Duration::from_millis(100);
+const HOUR: Duration = Duration::from_secs(3_600);

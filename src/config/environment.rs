@@ -1,0 +1,125 @@
+//! What a configuration may look at outside its own text.
+//!
+//! Owns the questions that parsing asks of the world, so that the same file can be judged in a test
+//! without touching it. It must never know what the answers are for.
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    io::{self, Read},
+    path::Path,
+    time::SystemTime,
+};
+
+/// The world as a configuration sees it.
+pub trait Environment {
+    /// An environment variable.
+    fn var(&self, name: &str) -> Option<OsString>;
+
+    /// The content of a regular file, at most [`MAX_FILE`] bytes.
+    ///
+    /// # Errors
+    /// Whatever kept it from being read.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+
+    /// True when users other than the owner can read the file.
+    fn exposed(&self, path: &Path) -> bool;
+
+    /// True when the path is a file that can be executed.
+    fn executable(&self, path: &Path) -> bool;
+
+    /// True when the path is a folder.
+    fn folder(&self, path: &Path) -> bool;
+
+    /// The time against which expiries are judged.
+    fn now(&self) -> SystemTime;
+}
+
+/// The process's own environment and file system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Process;
+
+impl Environment for Process {
+    fn var(&self, name: &str) -> Option<OsString> {
+        std::env::var_os(name)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        // Asked before opening: opening a FIFO would wait for a writer.
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
+        let mut content = Vec::new();
+        File::open(path)?
+            .take(MAX_FILE + 1)
+            .read_to_end(&mut content)?;
+        if content.len() as u64 > MAX_FILE {
+            return Err(io::Error::other("larger than 1 MiB"));
+        }
+        Ok(content)
+    }
+
+    #[cfg(unix)]
+    fn exposed(&self, path: &Path) -> bool {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o044 != 0)
+    }
+
+    #[cfg(not(unix))]
+    fn exposed(&self, _path: &Path) -> bool {
+        false
+    }
+
+    #[cfg(unix)]
+    fn executable(&self, path: &Path) -> bool {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::metadata(path)
+            .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    }
+
+    #[cfg(not(unix))]
+    fn executable(&self, path: &Path) -> bool {
+        path.is_file()
+    }
+
+    fn folder(&self, path: &Path) -> bool {
+        path.is_dir()
+    }
+
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}
+
+/// A world in which nothing exists: what untrusted text is parsed against.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Nowhere;
+
+impl Environment for Nowhere {
+    fn var(&self, _name: &str) -> Option<OsString> {
+        None
+    }
+
+    fn read(&self, _path: &Path) -> io::Result<Vec<u8>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn exposed(&self, _path: &Path) -> bool {
+        false
+    }
+
+    fn executable(&self, _path: &Path) -> bool {
+        false
+    }
+
+    fn folder(&self, _path: &Path) -> bool {
+        false
+    }
+
+    fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH
+    }
+}
+
+/// The largest file that a configuration may be or refer to, bytes.
+pub const MAX_FILE: u64 = 1024 * 1024;
