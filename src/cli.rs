@@ -6,9 +6,15 @@
 
 pub mod check;
 pub mod completions;
+pub mod demo;
+pub mod example_server;
 pub mod import;
 pub mod key;
+mod life;
 pub mod man;
+pub mod serve;
+mod welcome;
+pub mod wrap;
 
 use std::{
     io::{self, Write},
@@ -22,7 +28,7 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 
-use crate::{backend::Isolation, config};
+use crate::{backend::Isolation, config, telemetry};
 
 /// Turns local stdio MCP servers into safe remote ones.
 ///
@@ -241,6 +247,40 @@ pub fn parse() -> Cli {
     Cli::parse()
 }
 
+/// Does what was asked for.
+#[must_use]
+pub fn run(command: Command) -> ExitCode {
+    match command {
+        Command::Demo => demo::run(),
+        Command::Serve(args) => serve::run(&args),
+        Command::Wrap(args) => wrap::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Import(args) => import::run(&args),
+        Command::Key(command) => key::run(&command),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man => man::run(),
+        Command::ExampleServer => match example_server::run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
+    }
+}
+
+/// Starts the log.
+///
+/// # Errors
+/// The exit code, after the reason was said.
+pub fn start_log(args: &LogArgs) -> Result<(), ExitCode> {
+    let format = match args.log_format {
+        LogFormat::Text => telemetry::Format::Text,
+        LogFormat::Json => telemetry::Format::Json,
+    };
+    telemetry::init(format, args.log_level.map(LogLevel::as_str)).map_err(|error| {
+        life::say(&format!("gatehouse: {error}\n"));
+        ExitCode::from(USAGE)
+    })
+}
+
 /// The definition of the command line, for what is made from it.
 #[must_use]
 pub fn definition() -> clap::Command {
@@ -290,6 +330,9 @@ fn assignment(text: &str) -> Result<Assignment, &'static str> {
         _ => Err("write NAME=VALUE"),
     }
 }
+
+/// The exit code of wrong usage or configuration.
+pub(crate) const USAGE: u8 = 2;
 
 /// The configuration file that is looked for in the current folder.
 pub const DEFAULT_CONFIG: &str = "proxy.toml";

@@ -1,1 +1,216 @@
-//! Placeholder.
+//! Composition root: bind, accept, reload, drain.
+//!
+//! Owns the life of the whole. Invariants: a bad reload changes nothing; when [`Gateway::run`]
+//! returns, no child is left.
+
+mod reload;
+mod shutdown;
+
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
+use tracing::Instrument;
+
+use crate::{
+    auth::Authenticator,
+    backend::{Backend, child::Spawner},
+    config::{BackendEntry, Config},
+    drain::Drain,
+    http::{self, Ends, Served, Server, Snapshot, connection, origin::Origins},
+    listener::{self, Accepted, Listener},
+    session::{self, table::Table},
+    tls::Acceptor,
+};
+
+/// What the outside tells a running gateway.
+#[derive(Debug)]
+pub enum Signal {
+    /// Finish what runs and stop; the second one: at once.
+    Stop,
+    /// Use this configuration from now on.
+    Reload(Box<Config>),
+}
+
+/// A gateway that is bound and has not accepted anything yet.
+pub struct Gateway {
+    shared: Arc<Shared>,
+}
+
+/// What the tasks of a gateway share.
+struct Shared {
+    config: Mutex<Config>,
+    server: Arc<Server>,
+    acceptor: ArcSwap<Acceptor>,
+    listener: ArcSwap<Listener>,
+    /// The listener was replaced.
+    relisten: Notify,
+    spawner: Arc<Spawner>,
+    /// Backends that were replaced and whose sessions still run.
+    retired: Mutex<Vec<Arc<Backend>>>,
+    drain: Drain,
+}
+
+impl Gateway {
+    /// Loads certificates, binds the addresses, makes ready to spawn.
+    ///
+    /// # Errors
+    /// What can't be loaded or bound; nothing stays bound then.
+    pub async fn bind(config: Config) -> anyhow::Result<Self> {
+        let drain = Drain::new();
+        if let Err(error) = listener::raise_descriptor_limit() {
+            tracing::warn!(%error, "the descriptor limit stays as it is");
+        }
+        let acceptor = Acceptor::load(&config.tls).context("TLS")?;
+        let listener = Listener::bind(&config.listener).context("can't listen")?;
+        let spawner = Spawner::new(drain.clone()).await.context("can't contain children")?;
+        let spawner = Arc::new(spawner);
+        let addresses = listener.local_addrs();
+        let backends = config
+            .backends
+            .iter()
+            .map(|entry| (entry.config.name.clone(), serve_backend(entry, &spawner)))
+            .collect();
+        let snapshot = snapshot(&config, &addresses, backends);
+        let sessions = Table::new(session_config(&config));
+        let server = Server::new(snapshot, sessions, drain.clone());
+        let shared = Arc::new(Shared {
+            config: Mutex::new(config),
+            server,
+            acceptor: ArcSwap::from_pointee(acceptor),
+            listener: ArcSwap::from_pointee(listener),
+            relisten: Notify::new(),
+            spawner,
+            retired: Mutex::default(),
+            drain,
+        });
+        Ok(Self { shared })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.shared.listener.load().local_addrs()
+    }
+
+    /// The certificate that clients have to trust, and its SHA-256.
+    #[must_use]
+    pub fn certificate(&self) -> Option<(std::path::PathBuf, String)> {
+        let acceptor = self.shared.acceptor.load();
+        Some((acceptor.certificate_path()?, acceptor.fingerprint_sha256()?))
+    }
+
+    /// Serves until it is told to stop and everything has ended.
+    pub async fn run(self, mut signals: mpsc::Receiver<Signal>) {
+        let shared = self.shared;
+        for served in shared.server.snapshot().backends.values() {
+            served.backend.warm_up();
+        }
+        shared.drain.spawn(shared.server.sessions().clone().sweep(shared.drain.clone()));
+        shared.drain.spawn(reload::watch_certificates(shared.clone()));
+        shared.clone().accept();
+        tracing::info!(addresses = ?shared.listener.load().local_addrs(), "ready");
+        loop {
+            match signals.recv().await {
+                Some(Signal::Reload(config)) => {
+                    if let Err(error) = reload::apply(&shared, *config) {
+                        tracing::error!(error = format!("{error:#}"), "reload refused; nothing changed");
+                    }
+                }
+                Some(Signal::Stop) | None => break,
+            }
+        }
+        shutdown::run(&shared, &mut signals).await;
+    }
+}
+
+impl Shared {
+    /// Accepts on the current listener until the gateway closes or the listener is replaced.
+    fn accept(self: Arc<Self>) {
+        let listener = self.listener.load_full();
+        let shared = self.clone();
+        self.drain.spawn(async move {
+            loop {
+                let accepted = tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    () = shared.drain.closing() => return,
+                    () = reload::replaced(&shared, &listener) => return,
+                };
+                shared.connect(accepted);
+            }
+        });
+    }
+
+    fn connect(self: &Arc<Self>, accepted: Accepted) {
+        let shared = self.clone();
+        let span = tracing::info_span!("connection", client = %accepted.peer);
+        let task = async move {
+            let Accepted { stream, peer, slot } = accepted;
+            let Ok(local) = stream.local_addr() else { return };
+            let deadline = Instant::now() + HANDSHAKE;
+            let acceptor = shared.acceptor.load_full();
+            match acceptor.handshake(stream, deadline).await {
+                Ok(stream) => {
+                    let protocol = stream.alpn();
+                    let server = shared.server.clone();
+                    connection::serve(server, stream, protocol, Ends { peer, local }).await;
+                }
+                Err(error) => tracing::debug!(%error, "handshake failed"),
+            }
+            drop(slot);
+        };
+        self.drain.spawn(task.instrument(span));
+    }
+}
+
+fn serve_backend(entry: &BackendEntry, spawner: &Arc<Spawner>) -> Served {
+    let backend = Backend::new(entry.config.clone(), spawner.clone(), Drain::new());
+    Served { backend, filter: entry.filter.clone() }
+}
+
+fn snapshot(
+    config: &Config,
+    addresses: &[SocketAddr],
+    backends: HashMap<String, Served>,
+) -> Snapshot {
+    Snapshot {
+        auth: Authenticator::new(&config.auth),
+        policy: config.policy.clone(),
+        backends,
+        http: http_config(config, addresses),
+    }
+}
+
+fn http_config(config: &Config, addresses: &[SocketAddr]) -> http::Config {
+    let http = &config.http;
+    let url = http.public_url.as_ref();
+    let origin = url.and_then(|url| Some(format!("{}://{}", url.scheme_str()?, url.authority()?)));
+    let mut hosts = http.allowed_hosts.clone();
+    hosts.extend(addresses.iter().map(ToString::to_string));
+    http::Config {
+        origins: Origins::new(&hosts, &http.allowed_origins, origin.as_slice()),
+        public_prefix: url.map_or("", |url| url.path().trim_end_matches('/')).to_owned(),
+        max_body: http.max_body,
+        header_timeout: http.header_timeout,
+    }
+}
+
+fn session_config(config: &Config) -> session::Config {
+    let sessions = &config.sessions;
+    session::Config {
+        max_sessions: sessions.max_sessions,
+        max_sessions_per_principal: sessions.max_sessions_per_principal,
+        idle_timeout: sessions.idle_timeout,
+        resume_grace: sessions.resume_grace,
+        replay_buffer: sessions.replay_buffer,
+        max_waiting: sessions.max_message,
+    }
+}
+
+/// From accept to the end of the TLS handshake.
+const HANDSHAKE: std::time::Duration = std::time::Duration::from_secs(10);

@@ -1,0 +1,205 @@
+//! `gatehouse wrap`: one command behind the gateway, without a file.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use crate::{
+    auth::{self, key},
+    cli::{USAGE, WrapArgs, life, welcome::Welcome},
+    config::{BackendEntry, Config, Parts, is_backend_name},
+    policy::filter::Globs,
+    secret::Secret,
+    tls,
+};
+
+/// What stands before the backend.
+pub(super) struct Front {
+    pub(super) addresses: Vec<SocketAddr>,
+    /// Certificate and key; without them a certificate of our own is made.
+    pub(super) tls: Option<(PathBuf, PathBuf)>,
+    pub(super) key: Secret,
+    /// The key is new and has to be shown.
+    pub(super) show_key: bool,
+}
+
+/// Serves a command until it is told to stop. Exits with 2 when the arguments don't hold.
+#[must_use]
+pub fn run(args: &WrapArgs) -> ExitCode {
+    match (backend(args), front(args)) {
+        (Ok(backend), Ok(front)) => start(backend, front),
+        (Err(problem), _) | (_, Err(problem)) => {
+            life::say(&format!("gatehouse: {problem}\n"));
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+/// Runs one backend with everything granted to the one key.
+pub(super) fn start(backend: BackendEntry, front: Front) -> ExitCode {
+    let name = backend.config.name.clone();
+    let source = match &front.tls {
+        Some((cert, key)) => tls::Source::Files { cert: cert.clone(), key: key.clone() },
+        None => {
+            let dir = match state_dir() {
+                Ok(dir) => dir,
+                Err(error) => return failed(&format!("no folder for the certificate: {error}")),
+            };
+            let concrete = front.addresses.iter().filter(|a| !a.ip().is_unspecified());
+            let names = concrete.map(|address| address.ip().to_string()).collect();
+            tls::Source::SelfSigned { dir, names }
+        }
+    };
+    let self_signed = front.tls.is_none();
+    let entry = key::Entry {
+        name: name.clone(),
+        sha256: key::digest(front.key.expose()),
+        roles: vec!["all".to_owned()],
+        expires: None,
+    };
+    let parts = Parts {
+        addresses: front.addresses,
+        tls: tls::Config { source, keylog: false },
+        auth: auth::Config { anonymous: false, keys: vec![entry] },
+        backends: vec![backend],
+    };
+    let config = match Config::without_file(parts) {
+        Ok(config) => config,
+        Err(error) => return failed(&error.to_string()),
+    };
+    life::run(config, None, |gateway| {
+        let certificate = gateway.certificate().filter(|_| self_signed);
+        let welcome = Welcome {
+            backend: &name,
+            addresses: &gateway.local_addrs(),
+            certificate: certificate.as_ref().map(|(path, _)| path.as_path()),
+            fingerprint: certificate.as_ref().map(|(_, fingerprint)| fingerprint.as_str()),
+            key: front.show_key.then_some(&front.key),
+            tls: true,
+        };
+        life::say(&welcome.text());
+    })
+}
+
+/// Says what went wrong.
+pub(super) fn failed(message: &str) -> ExitCode {
+    life::say(&format!("gatehouse: {message}\n"));
+    ExitCode::FAILURE
+}
+
+fn backend(args: &WrapArgs) -> Result<BackendEntry, String> {
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => name_of(&args.command).ok_or("can't make a name from the command; use --name")?,
+    };
+    let mut backend = BackendEntry::new(name, args.command.clone());
+    backend.config.isolation = args.isolation;
+    backend.config.warm = 1;
+    let child = &mut backend.config.child;
+    child.cwd = match &args.cwd {
+        Some(cwd) => Some(std::path::absolute(cwd).map_err(|error| format!("--cwd: {error}"))?),
+        None => None,
+    };
+    child.env = args.env.iter().map(|set| (set.name.clone(), set.value.clone())).collect();
+    crate::backend::child::resolve(child).map_err(|error| error.to_string())?;
+    backend.filter.tools.allow = globs("--allow-tool", &args.allow_tool)?;
+    backend.filter.tools.deny = globs("--deny-tool", &args.deny_tool)?;
+    Ok(backend)
+}
+
+fn globs(flag: &str, patterns: &[String]) -> Result<Option<Globs>, String> {
+    if patterns.is_empty() {
+        return Ok(None);
+    }
+    Globs::new(patterns.to_vec()).map(Some).map_err(|(_, error)| format!("{flag}: {error}"))
+}
+
+fn front(args: &WrapArgs) -> Result<Front, String> {
+    let tls = args.tls_cert.clone().zip(args.tls_key.clone());
+    let key = match &args.key_file {
+        Some(file) => read_key(file)?,
+        None => key::generate().map_err(|error| format!("no randomness for a key: {error}"))?,
+    };
+    Ok(Front { addresses: args.listen.clone(), tls, key, show_key: args.key_file.is_none() })
+}
+
+/// The first line of a file is the key.
+fn read_key(file: &Path) -> Result<Secret, String> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| format!("--key-file {}: {error}", file.display()))?;
+    let line = text.lines().next().unwrap_or_default().trim();
+    if line.len() < MIN_KEY {
+        let name = file.display();
+        return Err(format!("--key-file {name}: its first line is shorter than {MIN_KEY} characters"));
+    }
+    if !line.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let name = file.display();
+        return Err(format!("--key-file {name}: a key is printable ASCII without spaces"));
+    }
+    Ok(Secret::new(line))
+}
+
+/// `npx -y @modelcontextprotocol/server-filesystem /srv` is `filesystem`.
+fn name_of(command: &[String]) -> Option<String> {
+    let program = Path::new(command.first()?).file_name()?.to_str()?;
+    let runs_another = RUNNERS.contains(&program);
+    let arguments = command.iter().skip(1).filter(|argument| !argument.starts_with('-'));
+    let package = arguments.map(String::as_str).find(|argument| !matches!(*argument, "run" | "exec"));
+    let what = if runs_another { package.unwrap_or(program) } else { program };
+    let last = what.rsplit(['/', '\\']).next().unwrap_or(what);
+    let last = last.split('@').next().filter(|name| !name.is_empty()).unwrap_or(last);
+    let stem = last.split('.').next().unwrap_or(last);
+    let short = ["mcp-server-", "server-", "mcp-"].iter().find_map(|prefix| stem.strip_prefix(prefix));
+    let name: String = short
+        .unwrap_or(stem)
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '-' })
+        .take(64)
+        .collect();
+    is_backend_name(&name).then_some(name)
+}
+
+/// Where what outlives a run is kept: a certificate that clients trust must stay the same.
+fn state_dir() -> std::io::Result<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let base = absolute("XDG_STATE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
+        .ok_or_else(|| std::io::Error::other("neither XDG_STATE_HOME nor HOME is set"))?;
+    let dir = base.join("gatehouse");
+    let mut builder = std::fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(&dir)?;
+    Ok(dir)
+}
+
+/// Programs that run a package named by an argument.
+const RUNNERS: &[&str] = &[
+    "npx", "bunx", "uvx", "uv", "pipx", "pnpm", "node", "python", "python3", "deno", "bun", "sh", "env",
+];
+/// A shorter key could be guessed.
+const MIN_KEY: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::name_of;
+
+    fn name(command: &str) -> Option<String> {
+        name_of(&command.split(' ').map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_backend_is_named_after_what_it_runs() {
+        for (command, expected) in [
+            ("npx -y @modelcontextprotocol/server-filesystem /srv", "filesystem"),
+            ("npx -y @modelcontextprotocol/server-everything@1.2.3", "everything"),
+            ("uvx mcp-server-git --repository /x", "git"),
+            ("/usr/local/bin/mcp-server-time", "time"),
+            ("python3 server.py", "server"),
+            ("./my_tool", "my_tool"),
+        ] {
+            assert_eq!(name(command).as_deref(), Some(expected), "{command}");
+        }
+    }
+}

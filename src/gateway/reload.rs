@@ -1,0 +1,153 @@
+//! A new configuration, or new certificates, while the gateway runs.
+//!
+//! Invariants: everything that can fail is tried before anything changes; sessions of backends that
+//! stay as they are notice nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use tokio::time::Instant;
+
+use crate::{
+    backend::Backend,
+    config::Config,
+    gateway::{Shared, serve_backend, session_config, snapshot},
+    http::{Served, Snapshot},
+    listener::Listener,
+    session::EndReason,
+    tls::Acceptor,
+};
+
+/// Uses a configuration from now on.
+///
+/// # Errors
+/// What can't be loaded or bound; then nothing has changed.
+pub(super) fn apply(shared: &Arc<Shared>, config: Config) -> anyhow::Result<()> {
+    let before = shared.config.lock().clone();
+    let acceptor = (config.tls != before.tls)
+        .then(|| Acceptor::load(&config.tls).context("TLS"))
+        .transpose()?;
+    let current = shared.listener.load_full();
+    let listener = (config.listener != before.listener)
+        .then(|| current.rebind(&config.listener).context("can't listen"))
+        .transpose()?;
+    // Nothing fails from here on.
+    if let Some(acceptor) = acceptor {
+        shared.acceptor.store(Arc::new(acceptor));
+    }
+    if let Some(listener) = listener {
+        shared.listener.store(Arc::new(listener));
+        shared.relisten.notify_waiters();
+        shared.clone().accept();
+    }
+    replace(shared, &config);
+    *shared.config.lock() = config;
+    tracing::info!("configuration reloaded");
+    Ok(())
+}
+
+fn replace(shared: &Arc<Shared>, config: &Config) {
+    let old = shared.server.snapshot();
+    let keep = |served: &Served| {
+        config.backends.iter().any(|entry| entry.config == *served.backend.config())
+    };
+    let backends = config
+        .backends
+        .iter()
+        .map(|entry| {
+            let kept = old.backends.get(&entry.config.name).filter(|served| keep(served));
+            let served = match kept {
+                Some(kept) => Served { backend: kept.backend.clone(), filter: entry.filter.clone() },
+                None => serve_backend(entry, &shared.spawner),
+            };
+            (entry.config.name.clone(), served)
+        })
+        .collect();
+    let new = snapshot(config, &shared.listener.load().local_addrs(), backends);
+    shared.server.sessions().configure(session_config(config));
+    shared.server.replace(new);
+    let new = shared.server.snapshot();
+    for served in new.backends.values() {
+        served.backend.warm_up();
+    }
+    for served in old.backends.values().filter(|served| !keep(served)) {
+        retire(shared, served.backend.clone(), config.drain_timeout);
+    }
+    review(shared, &old, &new);
+}
+
+/// Sessions whose principal lost his key or his role end; the others get what they may do now.
+fn review(shared: &Shared, old: &Snapshot, new: &Snapshot) {
+    for session in shared.server.sessions().all() {
+        let principal = session.principal();
+        if !new.auth.principal_still_valid(principal, &old.auth) {
+            session.end(EndReason::Principal);
+            continue;
+        }
+        let name = &session.backend().config().name;
+        // A session on a backend that was replaced keeps what it had until that has drained.
+        let Some(served) = new.backends.get(name) else { continue };
+        match new.policy.access(principal, name, &served.filter) {
+            Some(access) => session.set_access(access),
+            None => session.end(EndReason::Principal),
+        }
+    }
+}
+
+/// Lets a backend's sessions finish what is in flight, ends them, and then the backend.
+fn retire(shared: &Arc<Shared>, backend: Arc<Backend>, timeout: Duration) {
+    tracing::info!(backend = backend.config().name, "draining a backend that was changed or removed");
+    backend.retire();
+    shared.retired.lock().push(backend.clone());
+    let gateway = shared.clone();
+    shared.drain.spawn(async move {
+        let end = Instant::now() + timeout;
+        loop {
+            let sessions = gateway.server.sessions().all();
+            let mine: Vec<_> =
+                sessions.into_iter().filter(|s| Arc::ptr_eq(s.backend(), &backend)).collect();
+            let over = Instant::now() >= end;
+            for session in mine.iter().filter(|session| over || session.in_flight() == 0) {
+                session.end(EndReason::Drain);
+            }
+            if over || mine.is_empty() {
+                break;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = gateway.drain.closing() => return,
+            }
+        }
+        backend.close().await;
+        gateway.retired.lock().retain(|retired| !Arc::ptr_eq(retired, &backend));
+    });
+}
+
+/// Takes over certificates that were renewed.
+pub(super) async fn watch_certificates(shared: Arc<Shared>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(CERTIFICATES) => {}
+            () = shared.drain.closing() => return,
+        }
+        let acceptor = shared.acceptor.load_full();
+        // It reads files; they are small, but their disk may be slow.
+        let _ = tokio::task::spawn_blocking(move || acceptor.reload_if_changed()).await;
+    }
+}
+
+/// Resolves when `listener` is not the current one any more.
+pub(super) async fn replaced(shared: &Shared, listener: &Arc<Listener>) {
+    loop {
+        let told = shared.relisten.notified();
+        if !Arc::ptr_eq(&shared.listener.load(), listener) {
+            return;
+        }
+        told.await;
+    }
+}
+
+/// How often it is looked whether a backend's calls have ended.
+const LOOK: Duration = Duration::from_millis(100);
+/// How often certificates are looked at.
+const CERTIFICATES: Duration = Duration::from_secs(1);
