@@ -1,3 +1,13 @@
 //! The `gatehouse` binary: parse, load, run, exit.
 
-fn main() {}
+use std::process::ExitCode;
+
+use gatehouse::backend::child::launcher;
+
+fn main() -> ExitCode {
+    // First of all: a launcher stage must still be single-threaded, and costs every spawn its time.
+    if let Some(code) = launcher::run_if_launched() {
+        return code;
+    }
+    ExitCode::SUCCESS
+}
