@@ -1,8 +1,58 @@
 //! The only spawn: argv, environment, process tree, reaping.
+//!
+//! Owns every process that the gateway starts, from the argv array to the last zombie. It must
+//! never know what is said over the pipes. Invariant: when [`Process::wait`], [`Process::stop`] or
+//! [`Process::kill`] returns, no descendant of the command is left that the [`Containment`] can
+//! reach; and none is left either when the [`Process`] is dropped or the gateway dies, however it
+//! dies.
+//!
+//! # How a command is started
+//!
+//! What must happen between fork and exec happens in stages of the gateway's own executable (see
+//! [`launcher`]). With [`Containment::Namespace`], three run in turn:
+//!
+//! ```text
+//! gateway ── keeper ── init (pid 1 of a PID namespace) ── the command, and all its descendants
+//! ```
+//!
+//! The keeper stands outside the namespace, so that nothing inside can name it; it forwards
+//! SIGTERM, and ends init when it is told to or when the gateway has died. When init ends, for
+//! whatever reason, the kernel kills everything in the namespace: no walk over a process tree, no
+//! race against fork. Should the keeper be killed, init's parent-death signal does the same.
+//!
+//! With [`Containment::Reaper`] one stage stays: a child subreaper to which every orphan of the
+//! command falls, and which kills all it finds until it has no child left. What is weaker there: a
+//! command of the gateway's own user can name, and so kill, its reaper (then the gateway, a
+//! subreaper itself, kills what is left) or the gateway (then the reaper does); only one that kills
+//! both at once leaves orphans, and one that forks faster than it can be read from `/proc` outruns
+//! the walk for as long as it does.
+//!
+//! With [`Containment::Group`] (not on Linux) only the command's process group is killed.
+//!
+//! What no containment reaches is what a command asks another process to start: cron, a service
+//! supervisor, a container engine.
+
+mod command;
+#[cfg(target_os = "linux")]
+mod kin;
+pub mod launcher;
+mod process;
+mod spawner;
+mod spec;
+mod stderr;
 
 use std::{path::PathBuf, time::Duration};
 
+use tokio::net::unix::pipe;
+
 use crate::secret::Secret;
+
+pub use self::{
+    command::resolve,
+    process::{Exit, Process},
+    spawner::{Containment, Spawner},
+    stderr::{Stderr, TAIL_LEN, Tag},
+};
 
 /// How a backend's children are started and stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,4 +67,34 @@ pub struct Config {
     pub inherit_env: Vec<String>,
     /// After stdin closed, and again after SIGTERM.
     pub stop_timeout: Duration,
+}
+
+/// A running command: its pipes, and the tree of processes behind them.
+#[derive(Debug)]
+pub struct Child {
+    /// Writes to the command's stdin; dropping it is the end of the command's input.
+    pub stdin: pipe::Sender,
+    /// Reads the command's stdout; ends when no process holds it any more.
+    pub stdout: pipe::Receiver,
+    /// Reads the command's stderr; hand it to [`Stderr::drain`] at once.
+    pub stderr: pipe::Receiver,
+    /// The tree of processes; dropping it kills them all.
+    pub process: Process,
+}
+
+/// Why a command was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// The command is nowhere on the child's PATH, or not at the path it names.
+    #[error("command not found: {0}")]
+    NotFound(String),
+    /// There is a file of that name, but none that may be executed.
+    #[error("command is not executable: {}", .0.display())]
+    NotExecutable(PathBuf),
+    /// The working directory is not a folder, or may not be entered.
+    #[error("cannot enter the working directory {}", .0.display())]
+    BadCwd(PathBuf),
+    /// The system refused to start it.
+    #[error("cannot launch the command")]
+    Launch(#[from] std::io::Error),
 }

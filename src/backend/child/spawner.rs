@@ -1,0 +1,203 @@
+//! Starts commands, each in a tree of its own.
+//!
+//! Owns the choice of the containment and the making of the pipes. It must never keep a command's
+//! pipes once they are handed out. Invariant: every process that it starts is in the register of
+//! [`super::process`] before anything else can happen to it.
+
+use std::{
+    ffi::OsStr,
+    fmt, io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    io::AsyncWriteExt,
+    net::unix::pipe,
+    process::Command,
+    time::{error::Elapsed, timeout},
+};
+
+use super::{Child, Config, Process, SpawnError, command, launcher, process, spec::Spec};
+use crate::drain::Drain;
+
+/// What keeps the descendants of a command together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Containment {
+    /// A PID namespace: the kernel kills whatever is in it when its first process ends.
+    Namespace,
+    /// A child subreaper that kills whatever falls to it.
+    Reaper,
+    /// The command's process group, where the system offers no more (not Linux).
+    Group,
+}
+
+impl fmt::Display for Containment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Namespace => "namespace",
+            Self::Reaper => "reaper",
+            Self::Group => "group",
+        })
+    }
+}
+
+/// The one that starts commands. Clones are cheap.
+///
+/// A process that has a spawner starts no other children: one that is found without its reaper
+/// having ended in order is taken for a stray and killed, unless it was there before.
+#[derive(Debug, Clone)]
+pub struct Spawner {
+    launcher: Arc<Path>,
+    containment: Containment,
+    tasks: Drain,
+}
+
+impl Spawner {
+    /// Finds the strongest containment that works on this system, with the running executable as
+    /// launcher; its `main` must begin with [`run_if_launched`](launcher::run_if_launched).
+    ///
+    /// Each tree is watched by a task of `tasks`, so that its `wait` returns when all are gone.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError::Launch`] when the launcher cannot be run in any way.
+    pub async fn new(tasks: Drain) -> Result<Self, SpawnError> {
+        let launcher = own_executable()?;
+        let containment = strongest(&launcher).await?;
+        Ok(Self::with(launcher, containment, tasks))
+    }
+
+    /// With a launcher and a containment that the caller knows to work.
+    #[must_use]
+    pub fn with(launcher: PathBuf, containment: Containment, tasks: Drain) -> Self {
+        process::adopt_orphans(containment);
+        Self {
+            launcher: launcher.into(),
+            containment,
+            tasks,
+        }
+    }
+
+    /// What holds the trees together.
+    #[must_use]
+    pub fn containment(&self) -> Containment {
+        self.containment
+    }
+
+    /// Starts the command of `config`.
+    ///
+    /// Returns when the launcher runs and has been told what to start. Should exec itself fail,
+    /// the command ends with code 126 or 127 and the reason on its stderr; with 125 when a stage
+    /// of the launcher does.
+    ///
+    /// # Errors
+    ///
+    /// See [`SpawnError`].
+    pub async fn spawn(&self, config: &Config) -> Result<Child, SpawnError> {
+        let spec = command::prepare(config)?;
+        let (their_stdin, stdin) = io::pipe()?;
+        let (stdout, their_stdout) = io::pipe()?;
+        let (stderr, their_stderr) = io::pipe()?;
+        let mut command = self.command(&spec);
+        command
+            .stdin(their_stdin)
+            .stdout(their_stdout)
+            .stderr(their_stderr);
+        let process = Process::spawn(&mut command, self.containment, &self.tasks)?;
+        // The builder still holds the child's ends: with them stdout would never end.
+        drop(command);
+        let mut child = Child {
+            stdin: pipe::Sender::from_owned_fd(OwnedFd::from(stdin))?,
+            stdout: pipe::Receiver::from_owned_fd(OwnedFd::from(stdout))?,
+            stderr: pipe::Receiver::from_owned_fd(OwnedFd::from(stderr))?,
+            process,
+        };
+        if self.containment != Containment::Group {
+            timeout(TELL_TIMEOUT, child.stdin.write_all(&spec.encode()))
+                .await
+                .map_err(timed_out)??;
+        }
+        Ok(child)
+    }
+
+    fn command(&self, spec: &Spec) -> Command {
+        if self.containment != Containment::Group {
+            return launcher_command(&self.launcher, self.containment);
+        }
+        let mut command = new_command(spec.program.as_ref());
+        command
+            .arg0(spec.argv.first().unwrap_or(&spec.program))
+            .args(spec.argv.iter().skip(1))
+            .envs(spec.env.iter().map(|(name, value)| (name, value)))
+            .current_dir(&spec.cwd)
+            .process_group(0);
+        command
+    }
+}
+
+/// The launcher reads what to start as soon as it runs; it does not on a machine that is stuck.
+const TELL_TIMEOUT: Duration = Duration::from_secs(10);
+
+async fn strongest(launcher: &Path) -> Result<Containment, SpawnError> {
+    if !cfg!(target_os = "linux") {
+        return Ok(Containment::Group);
+    }
+    if let Err(reason) = probe(launcher, Containment::Namespace).await {
+        tracing::warn!(%reason, "no PID namespaces here: children are contained by a reaper");
+        probe(launcher, Containment::Reaper).await?;
+        return Ok(Containment::Reaper);
+    }
+    Ok(Containment::Namespace)
+}
+
+/// Runs all stages with nothing to start; the last one answers on stdout.
+async fn probe(launcher: &Path, containment: Containment) -> io::Result<()> {
+    let mut command = launcher_command(launcher, containment);
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let output = timeout(TELL_TIMEOUT, command.output())
+        .await
+        .map_err(timed_out)??;
+    if output.status.success() && output.stdout == launcher::READY {
+        return Ok(());
+    }
+    let reason = String::from_utf8_lossy(&output.stderr);
+    Err(io::Error::other(format!(
+        "{}: {}",
+        output.status,
+        reason.trim()
+    )))
+}
+
+fn launcher_command(launcher: &Path, containment: Containment) -> Command {
+    let mut command = new_command(launcher.as_os_str());
+    command
+        .arg0(env!("CARGO_CRATE_NAME"))
+        .args(launcher::arguments(containment));
+    command
+}
+
+fn new_command(program: &OsStr) -> Command {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the one place that starts children"
+    )]
+    let mut command = Command::new(program);
+    command.env_clear();
+    command
+}
+
+/// The file that runs, even after another one took its place.
+fn own_executable() -> io::Result<PathBuf> {
+    if cfg!(target_os = "linux") {
+        return Ok(PathBuf::from("/proc/self/exe"));
+    }
+    std::env::current_exe()
+}
+
+fn timed_out(_: Elapsed) -> io::Error {
+    io::ErrorKind::TimedOut.into()
+}
