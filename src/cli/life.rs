@@ -91,10 +91,13 @@ impl Signals {
                 _ = self.terminate.recv() => false,
                 _ = self.interrupt.recv() => false,
                 _ = self.hang_up.recv() => watch.is_some(),
-                _ = tick.tick() => match &mut watch {
-                    Some(watch) if watch.changed().await => true,
-                    _ => continue,
-                },
+                _ = tick.tick() => {
+                    let Some(watch) = &mut watch else { continue };
+                    if !watch.changed().await {
+                        continue;
+                    }
+                    true
+                }
             };
             let signal = match &mut watch {
                 Some(watch) if reload => watch.load().await.map(Signal::Reload),

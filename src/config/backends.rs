@@ -82,6 +82,7 @@ fn one(name: &Spanned<String>, mut table: Table<'_>, limits: &Limits) -> Option<
         start_timeout,
         restart,
         max_message: limits.sessions.max_message,
+        max_outbox: limits.max_body.saturating_mul(OUTBOX_BODIES),
         request_timeout: limits.request_timeout,
         ..base
     };
@@ -110,6 +111,7 @@ pub(super) fn defaults(name: String, command: Vec<String>) -> backend::Config {
             give_up_after: 10,
         },
         max_message: limits.sessions.max_message,
+        max_outbox: limits.max_body.saturating_mul(OUTBOX_BODIES),
         request_timeout: limits.request_timeout,
     }
 }
@@ -419,9 +421,12 @@ const RESERVED: [&str; 3] = ["healthz", "readyz", "metrics"];
 /// What a backend's name may be, for a message.
 pub const BACKEND_HELP: &str = "use letters, digits, `_` and `-`, at most 64; `healthz`, `readyz` and `metrics` are \
                          taken";
+/// So many of the longest client messages may wait for a child that reads slowly.
+const OUTBOX_BODIES: usize = 4;
 const WARM: u32 = 1;
 const MAX_INSTANCES: u32 = 50;
 const INSTANCES: u32 = 100_000;
 const MILLISECOND: Duration = Duration::from_millis(1);
 const TENTH: Duration = Duration::from_millis(100);
 const HOUR: Duration = Duration::from_secs(3_600);
+

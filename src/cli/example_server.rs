@@ -1,0 +1,5 @@
+//! placeholder
+/// x
+/// # Errors
+/// x
+pub fn run() -> std::io::Result<()> { Ok(()) }
