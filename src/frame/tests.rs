@@ -212,6 +212,10 @@ fn text_that_is_no_json_is_refused() {
     for text in bad {
         assert_eq!(refusal(text), FrameError::NotJson, "{text}");
     }
+}
+
+#[test]
+fn values_that_are_no_json_are_refused() {
     let values = [
         "NaN",
         "Infinity",
@@ -253,6 +257,10 @@ fn text_that_is_no_json_is_refused() {
         let text = with_params(&format!(r#"{{"a":{value}}}"#));
         assert_eq!(refusal(&text), FrameError::NotJson, "{value}");
     }
+}
+
+#[test]
+fn text_that_is_no_utf8_is_refused() {
     for bytes in [
         &b"\xff"[..],
         b"\xc0\x80",
