@@ -190,7 +190,7 @@ impl Frame {
         self.raw(Part::Id)
     }
 
-    /// The id, to be kept: it shares the message's memory only when that is small.
+    /// The id, to be kept: a copy, so that a pending id does not keep a large body alive.
     #[must_use]
     pub fn id_bytes(&self) -> Option<Bytes> {
         self.kept(Part::Id)
@@ -334,15 +334,6 @@ impl Frame {
     }
 
     fn kept(&self, part: Part) -> Option<Bytes> {
-        let raw = self.raw(part)?;
-        Some(if self.bytes.len() <= SHARED_UP_TO {
-            self.bytes.slice_ref(raw)
-        } else {
-            Bytes::copy_from_slice(raw)
-        })
+        self.raw(part).map(Bytes::copy_from_slice)
     }
 }
-
-/// Above this, bytes that outlive the message are copied: a pending id of a few bytes must not pin
-/// megabytes.
-const SHARED_UP_TO: usize = 1024;

@@ -11,13 +11,18 @@ use super::{
     span::MAX_LEN,
 };
 
-/// The elements of an array of 1 to `max`, as they stand in the text.
+/// The elements of an array of 1 to `max`, as they stand in the text; copies, so that one of them
+/// does not keep all of them alive.
 pub(super) fn split(text: &Bytes, max: usize, rules: Rules) -> Result<Vec<Bytes>, FrameError> {
     let text = shape::trimmed(text);
     if text.len() > MAX_LEN {
         return Err(FrameError::NotMessage);
     }
     shape::separators(&text)?;
+    if text.first() != Some(&b'[') {
+        scan::anything(&text, rules)?;
+        return Err(FrameError::NotMessage);
+    }
     // Each element is read again with its own rules; here only the cuts count.
     let rules = Rules {
         depth: rules.depth + 1,
@@ -26,7 +31,7 @@ pub(super) fn split(text: &Bytes, max: usize, rules: Rules) -> Result<Vec<Bytes>
     let spans = scan::elements(&text, max, rules)?;
     Ok(spans
         .into_iter()
-        .map(|span| text.slice(span.start as usize..span.end as usize))
+        .map(|span| Bytes::copy_from_slice(span.of(&text)))
         .collect())
 }
 

@@ -30,6 +30,7 @@ pub(super) fn compact(text: &[u8], separators: bool) -> Vec<u8> {
         rest = after;
     }
     tokens(rest, &mut out);
+    out.shrink_to_fit();
     out
 }
 

@@ -192,11 +192,10 @@ impl Level {
         if let Some(part) = self.part(key) {
             return Meaning::Known(part);
         }
-        match self {
-            Self::Params if RESERVED_PARAMS.contains(&key) => Meaning::Reserved,
-            Self::Meta if RESERVED_META.contains(&key) => Meaning::Reserved,
-            _ => Meaning::Unknown,
+        if KNOWN[self as usize].contains(&key) {
+            return Meaning::Reserved;
         }
+        Meaning::Unknown
     }
 
     fn part(self, key: &[u8]) -> Option<Part> {
@@ -227,31 +226,15 @@ impl Level {
     /// Go's `encoding/json` matches keys like that, so a child in Go would read a member that the
     /// gateway did not see.
     pub(super) fn is_look_alike(self, key: &[u8]) -> bool {
-        FOLDED[self as usize]
+        KNOWN[self as usize]
             .iter()
             .any(|known| folds_to(key, known))
     }
 }
 
-const RESERVED_PARAMS: [&[u8]; 7] = [
-    b"capabilities",
-    b"clientInfo",
-    b"cursor",
-    b"inputResponses",
-    b"requestState",
-    b"task",
-    b"taskId",
-];
-
-const RESERVED_META: [&[u8]; 4] = [
-    b"io.modelcontextprotocol/clientCapabilities",
-    b"io.modelcontextprotocol/clientInfo",
-    b"io.modelcontextprotocol/logLevel",
-    b"io.modelcontextprotocol/subscriptionId",
-];
-
-/// Every known and reserved key of each level, in lower case.
-const FOLDED: [&[&[u8]]; 3] = [
+/// Every key of each level whose look-alikes are refused: what [`Level::part`] knows, and what
+/// children or other parts of the gateway read.
+pub(super) const KNOWN: [&[&[u8]]; 3] = [
     &[b"jsonrpc", b"id", b"method", b"params", b"result", b"error"],
     &[
         b"name",
@@ -259,39 +242,39 @@ const FOLDED: [&[&[u8]]; 3] = [
         b"arguments",
         b"ref",
         b"_meta",
-        b"progresstoken",
-        b"requestid",
-        b"protocolversion",
-        b"elicitationid",
+        b"progressToken",
+        b"requestId",
+        b"protocolVersion",
+        b"elicitationId",
         b"capabilities",
-        b"clientinfo",
+        b"clientInfo",
         b"cursor",
-        b"inputresponses",
-        b"requeststate",
+        b"inputResponses",
+        b"requestState",
         b"task",
-        b"taskid",
+        b"taskId",
     ],
     &[
-        b"progresstoken",
-        b"io.modelcontextprotocol/protocolversion",
-        b"io.modelcontextprotocol/clientcapabilities",
-        b"io.modelcontextprotocol/clientinfo",
-        b"io.modelcontextprotocol/loglevel",
-        b"io.modelcontextprotocol/subscriptionid",
+        b"progressToken",
+        b"io.modelcontextprotocol/protocolVersion",
+        b"io.modelcontextprotocol/clientCapabilities",
+        b"io.modelcontextprotocol/clientInfo",
+        b"io.modelcontextprotocol/logLevel",
+        b"io.modelcontextprotocol/subscriptionId",
     ],
 ];
 
 /// Compares as Go does: ASCII letters without case, K U+212A as `k` and ſ U+017F as `s`.
-fn folds_to(key: &[u8], lower: &[u8]) -> bool {
+fn folds_to(key: &[u8], known: &[u8]) -> bool {
     let mut rest = key;
-    for &wanted in lower {
+    for wanted in known {
         let (folded, len) = match rest {
             [0xE2, 0x84, 0xAA, ..] => (b'k', 3),
             [0xC5, 0xBF, ..] => (b's', 2),
             [byte, ..] => (byte.to_ascii_lowercase(), 1),
             [] => return false,
         };
-        if folded != wanted {
+        if folded != wanted.to_ascii_lowercase() {
             return false;
         }
         rest = &rest[len..];

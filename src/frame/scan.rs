@@ -291,9 +291,11 @@ impl Scan<'_> {
 
     fn elements(&mut self, max: usize, found: &mut Vec<Span>) -> Result<(), FrameError> {
         if self.token() != b'[' {
+            return Err(FrameError::NotJson);
+        }
+        if !self.open_array()? {
             return Err(FrameError::NotMessage);
         }
-        self.at += 1;
         loop {
             if found.len() == max {
                 return Err(FrameError::NotMessage);

@@ -52,12 +52,17 @@ pub(super) fn separators(text: &[u8]) -> Result<bool, FrameError> {
     Ok(compact::has_separators(text))
 }
 
-/// Without the whitespace around it.
+/// Without the whitespace around it; copied when it is the lesser part, so that a short message
+/// never keeps a long body alive.
 pub(super) fn trimmed(text: &Bytes) -> Bytes {
     let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
     let start = text.iter().take_while(|byte| blank(byte)).count();
     let end = text.iter().rev().take_while(|byte| blank(byte)).count();
-    text.slice(start..(text.len() - end).max(start))
+    let inner = start..(text.len() - end).max(start);
+    if inner.len() < text.len() / 2 {
+        return Bytes::copy_from_slice(&text[inner]);
+    }
+    text.slice(inner)
 }
 
 fn message(bytes: Bytes, outline: Outline, rules: Rules) -> Result<Frame, FrameError> {
