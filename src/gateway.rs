@@ -68,7 +68,9 @@ impl Gateway {
         }
         let acceptor = Acceptor::load(&config.tls).context("TLS")?;
         let listener = Listener::bind(&config.listener).context("can't listen")?;
-        let spawner = Spawner::new(drain.clone()).await.context("can't contain children")?;
+        let spawner = Spawner::new(drain.clone())
+            .await
+            .context("can't contain children")?;
         let spawner = Arc::new(spawner);
         let addresses = listener.local_addrs();
         let backends = config
@@ -111,15 +113,22 @@ impl Gateway {
         for served in shared.server.snapshot().backends.values() {
             served.backend.warm_up();
         }
-        shared.drain.spawn(shared.server.sessions().clone().sweep(shared.drain.clone()));
-        shared.drain.spawn(reload::watch_certificates(shared.clone()));
+        shared
+            .drain
+            .spawn(shared.server.sessions().clone().sweep(shared.drain.clone()));
+        shared
+            .drain
+            .spawn(reload::watch_certificates(shared.clone()));
         shared.clone().accept();
         tracing::info!(addresses = ?shared.listener.load().local_addrs(), "ready");
         loop {
             match signals.recv().await {
                 Some(Signal::Reload(config)) => {
                     if let Err(error) = reload::apply(&shared, *config) {
-                        tracing::error!(error = format!("{error:#}"), "reload refused; nothing changed");
+                        tracing::error!(
+                            error = format!("{error:#}"),
+                            "reload refused; nothing changed"
+                        );
                     }
                 }
                 Some(Signal::Stop) | None => break,
@@ -151,7 +160,9 @@ impl Shared {
         let span = tracing::info_span!("connection", client = %accepted.peer);
         let task = async move {
             let Accepted { stream, peer, slot } = accepted;
-            let Ok(local) = stream.local_addr() else { return };
+            let Ok(local) = stream.local_addr() else {
+                return;
+            };
             let deadline = Instant::now() + HANDSHAKE;
             let acceptor = shared.acceptor.load_full();
             match acceptor.handshake(stream, deadline).await {
@@ -170,7 +181,10 @@ impl Shared {
 
 fn serve_backend(entry: &BackendEntry, spawner: &Arc<Spawner>) -> Served {
     let backend = Backend::new(entry.config.clone(), spawner.clone(), Drain::new());
-    Served { backend, filter: entry.filter.clone() }
+    Served {
+        backend,
+        filter: entry.filter.clone(),
+    }
 }
 
 fn snapshot(
@@ -194,7 +208,9 @@ fn http_config(config: &Config, addresses: &[SocketAddr]) -> http::Config {
     hosts.extend(addresses.iter().map(ToString::to_string));
     http::Config {
         origins: Origins::new(&hosts, &http.allowed_origins, origin.as_slice()),
-        public_prefix: url.map_or("", |url| url.path().trim_end_matches('/')).to_owned(),
+        public_prefix: url
+            .map_or("", |url| url.path().trim_end_matches('/'))
+            .to_owned(),
         max_body: http.max_body,
         header_timeout: http.header_timeout,
     }

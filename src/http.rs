@@ -16,11 +16,7 @@ mod send;
 mod sse;
 mod streamable;
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 
@@ -81,7 +77,12 @@ impl Server {
     #[must_use]
     pub fn new(snapshot: Snapshot, sessions: Arc<Table>, drain: Drain) -> Arc<Self> {
         let bodies = Budget::new(snapshot.http.max_body.saturating_mul(BODIES));
-        Arc::new(Self { snapshot: ArcSwap::from_pointee(snapshot), sessions, drain, bodies })
+        Arc::new(Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            sessions,
+            drain,
+            bodies,
+        })
     }
 
     /// What requests are treated by now.

@@ -130,7 +130,13 @@ impl Config {
             grants = vec![Grant::default()];
         }
         let restricted = *filter != filter::Config::default() || grants[0] != Grant::default();
-        Some(Access { inner: Arc::new(Inner { grants, filter: filter.clone(), restricted }) })
+        Some(Access {
+            inner: Arc::new(Inner {
+                grants,
+                filter: filter.clone(),
+                restricted,
+            }),
+        })
     }
 }
 
@@ -141,7 +147,10 @@ impl Access {
     /// [`Denied`]: to be answered as if the thing did not exist.
     pub fn check(&self, frame: Frame) -> Result<Permit, Denied> {
         if !self.inner.restricted || !matches!(frame.kind(), Kind::Request | Kind::Notification) {
-            return Ok(Permit { frame, prune: Prune::nothing() });
+            return Ok(Permit {
+                frame,
+                prune: Prune::nothing(),
+            });
         }
         if !self.inner.filter.methods.permits(frame.method()) {
             return Err(Denied::Method);
@@ -166,7 +175,11 @@ impl Access {
         match frame.method() {
             "tools/call" => {
                 let name = frame.name().ok_or(Denied::Params)?;
-                if self.permits_tool(&name) { Ok(()) } else { Err(Denied::Tool(name.into_owned())) }
+                if self.permits_tool(&name) {
+                    Ok(())
+                } else {
+                    Err(Denied::Tool(name.into_owned()))
+                }
             }
             "prompts/get" => self.check_prompt(&frame.name().ok_or(Denied::Params)?),
             "resources/read" | "resources/subscribe" | "resources/unsubscribe" => {
@@ -178,11 +191,19 @@ impl Access {
     }
 
     fn check_prompt(&self, name: &str) -> Result<(), Denied> {
-        if self.permits_prompt(name) { Ok(()) } else { Err(Denied::Prompt(name.to_owned())) }
+        if self.permits_prompt(name) {
+            Ok(())
+        } else {
+            Err(Denied::Prompt(name.to_owned()))
+        }
     }
 
     fn check_resource(&self, uri: &str) -> Result<(), Denied> {
-        if self.permits_resource(uri) { Ok(()) } else { Err(Denied::Resource(uri.to_owned())) }
+        if self.permits_resource(uri) {
+            Ok(())
+        } else {
+            Err(Denied::Resource(uri.to_owned()))
+        }
     }
 
     /// What a completion is for: a prompt by name or a resource by URI (template).
@@ -199,7 +220,11 @@ impl Access {
         }
         let params: Params = serde_json::from_slice(frame.params().ok_or(Denied::Params)?)
             .map_err(|_| Denied::Params)?;
-        match (params.r#ref.r#type.as_str(), params.r#ref.name, params.r#ref.uri) {
+        match (
+            params.r#ref.r#type.as_str(),
+            params.r#ref.name,
+            params.r#ref.uri,
+        ) {
             ("ref/prompt", Some(name), _) => self.check_prompt(&name),
             ("ref/resource", _, Some(uri)) => self.check_resource(&uri),
             _ => Err(Denied::Params),
@@ -208,23 +233,39 @@ impl Access {
 
     fn permits_tool(&self, name: &str) -> bool {
         self.inner.filter.tools.permits(name)
-            && self.inner.grants.iter().any(|grant| grants(grant.tools.as_ref(), name))
+            && self
+                .inner
+                .grants
+                .iter()
+                .any(|grant| grants(grant.tools.as_ref(), name))
     }
 
     fn permits_prompt(&self, name: &str) -> bool {
         self.inner.filter.prompts.permits(name)
-            && self.inner.grants.iter().any(|grant| grants(grant.prompts.as_ref(), name))
+            && self
+                .inner
+                .grants
+                .iter()
+                .any(|grant| grants(grant.prompts.as_ref(), name))
     }
 
     fn permits_resource(&self, uri: &str) -> bool {
         let limited = !self.inner.filter.resources.is_open()
-            || self.inner.grants.iter().all(|grant| grant.resources.is_some());
+            || self
+                .inner
+                .grants
+                .iter()
+                .all(|grant| grant.resources.is_some());
         // A glob over the text can't tell where `a/../b` leads.
         if limited && filter::climbs(uri) {
             return false;
         }
         self.inner.filter.resources.permits(uri)
-            && self.inner.grants.iter().any(|grant| grants(grant.resources.as_ref(), uri))
+            && self
+                .inner
+                .grants
+                .iter()
+                .any(|grant| grants(grant.resources.as_ref(), uri))
     }
 }
 

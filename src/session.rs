@@ -216,7 +216,11 @@ impl Session {
     /// A place for a POST with `calls` requests; `streams`: its client takes a stream.
     pub(crate) fn post(self: &Arc<Self>, calls: usize, streams: bool) -> Post {
         let (lane, first) = self.state.lock().streams.open(calls, streams);
-        Post { lane, first, session: self.clone() }
+        Post {
+            lane,
+            first,
+            session: self.clone(),
+        }
     }
 
     /// Hands a permitted request to the instance; its answer comes on `lane`.
@@ -238,12 +242,24 @@ impl Session {
             state.calls.insert(id.clone(), 0);
             state.last_used = now;
             if frame.method() == "initialize" {
-                state.starting = Some(Starting { id: id.clone(), lane, since: now });
+                state.starting = Some(Starting {
+                    id: id.clone(),
+                    lane,
+                    since: now,
+                });
             }
         }
         let token = frame.progress_token_bytes();
-        let call = Call { id: id.clone(), token, lane, prune, started: now };
-        let sent = self.as_peer().and_then(|me| self.instance.call((self.number, &me), &frame, call));
+        let call = Call {
+            id: id.clone(),
+            token,
+            lane,
+            prune,
+            started: now,
+        };
+        let sent = self
+            .as_peer()
+            .and_then(|me| self.instance.call((self.number, &me), &frame, call));
         let mut state = self.state.lock();
         match sent {
             Ok(ticket) => {
@@ -295,7 +311,9 @@ impl Session {
         if let Ok(First::Answer(only)) = (&mut post.first).await {
             return vec![only];
         }
-        let Some((claim, _)) = self.attach(post.lane, None) else { return Vec::new() };
+        let Some((claim, _)) = self.attach(post.lane, None) else {
+            return Vec::new();
+        };
         let mut answers = Vec::new();
         loop {
             let poll = |cx: &mut Context<'_>| {
@@ -319,7 +337,10 @@ impl Session {
         // out of its place only while the child is greeted.
         let lease = self.state.lock().lease.take().ok_or(LeaseError::Draining)?;
         let asked = initialize.protocol_version();
-        let result = lease.greet(initialize).await.map(|result| version::offer(result, asked.as_deref()));
+        let result = lease
+            .greet(initialize)
+            .await
+            .map(|result| version::offer(result, asked.as_deref()));
         let mut state = self.state.lock();
         if let Ok(result) = &result {
             state.version = version::agreed(result);
@@ -381,8 +402,13 @@ impl Session {
             state.streams.finish();
             state.lease.take()
         };
-        tracing::info!(session = self.number, backend = self.instance.backend(),
-            principal = self.principal.name(), ?reason, "session ended");
+        tracing::info!(
+            session = self.number,
+            backend = self.instance.backend(),
+            principal = self.principal.name(),
+            ?reason,
+            "session ended"
+        );
         self.instance.detach(self.number);
         drop(lease);
         if let Some(table) = self.table.upgrade() {
@@ -413,10 +439,16 @@ impl Session {
             return Some(EndReason::Principal);
         }
         let start_timeout = self.backend.config().start_timeout;
-        if state.starting.as_ref().is_some_and(|s| s.since + start_timeout <= now) {
+        if state
+            .starting
+            .as_ref()
+            .is_some_and(|s| s.since + start_timeout <= now)
+        {
             return Some(EndReason::NoStart);
         }
-        if state.broken.is_some_and(|since| since + config.resume_grace <= now)
+        if state
+            .broken
+            .is_some_and(|since| since + config.resume_grace <= now)
             && self.transport == Transport::Sse
         {
             return Some(EndReason::Client);
@@ -449,7 +481,8 @@ impl Session {
             let id = frame.cancelled_id();
             // A client can't take back its `initialize`.
             let starting = state.starting.as_ref().map(|starting| &starting.id[..]);
-            id.filter(|id| Some(*id) != starting).and_then(|id| state.calls.get(id).copied())
+            id.filter(|id| Some(*id) != starting)
+                .and_then(|id| state.calls.get(id).copied())
         };
         if let Some(ticket) = ticket {
             self.instance.cancel(self.number, ticket, frame);
@@ -480,7 +513,10 @@ impl Session {
     }
 
     fn as_peer(&self) -> Result<Arc<dyn Peer>, CallError> {
-        self.me.upgrade().map(|me| me as Arc<dyn Peer>).ok_or(CallError::Gone)
+        self.me
+            .upgrade()
+            .map(|me| me as Arc<dyn Peer>)
+            .ok_or(CallError::Gone)
     }
 }
 

@@ -38,7 +38,10 @@ impl Breaker {
     /// A closed circuit.
     #[must_use]
     pub fn new(config: Restart) -> Self {
-        Self { config, state: Mutex::default() }
+        Self {
+            config,
+            state: Mutex::default(),
+        }
     }
 
     /// Asks to start an instance: how long to pause first.
@@ -47,7 +50,9 @@ impl Breaker {
     /// [`Open`] while the circuit is open, or its one trial is under way.
     pub fn admit(&self, now: Instant) -> Result<Duration, Open> {
         let mut state = self.state.lock();
-        let pause = state.not_before.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        let pause = state
+            .not_before
+            .map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
         if state.failures < self.config.give_up_after {
             return Ok(pause);
         }
@@ -55,7 +60,9 @@ impl Breaker {
             return Err(Open { retry_after: pause });
         }
         if let Some(trial) = state.trial_until.filter(|trial| *trial > now) {
-            return Err(Open { retry_after: trial.saturating_duration_since(now) });
+            return Err(Open {
+                retry_after: trial.saturating_duration_since(now),
+            });
         }
         state.trial_until = Some(now + self.config.max_backoff);
         Ok(Duration::ZERO)
@@ -85,7 +92,11 @@ impl Breaker {
             return self.config.max_backoff;
         }
         let doublings = failures.saturating_sub(1).min(20);
-        let full = self.config.backoff.saturating_mul(1 << doublings).min(self.config.max_backoff);
+        let full = self
+            .config
+            .backoff
+            .saturating_mul(1 << doublings)
+            .min(self.config.max_backoff);
         // Between half and all of it, so that backends that fell together don't rise together.
         full.mul_f64(0.5 + random_fraction() / 2.0)
     }
@@ -122,7 +133,10 @@ mod tests {
         assert!(second >= Duration::from_millis(200) && second <= Duration::from_millis(400));
         breaker.failed(now);
         assert!(breaker.is_open());
-        assert_eq!(breaker.admit(now).unwrap_err().retry_after, Duration::from_secs(30));
+        assert_eq!(
+            breaker.admit(now).unwrap_err().retry_after,
+            Duration::from_secs(30)
+        );
     }
 
     #[test]
@@ -131,7 +145,10 @@ mod tests {
         (0..3).for_each(|_| breaker.failed(now));
         let later = now + Duration::from_secs(31);
         assert_eq!(breaker.admit(later).unwrap(), Duration::ZERO);
-        assert!(breaker.admit(later).is_err(), "a second trial ran beside the first");
+        assert!(
+            breaker.admit(later).is_err(),
+            "a second trial ran beside the first"
+        );
         breaker.succeeded();
         assert_eq!(breaker.admit(later).unwrap(), Duration::ZERO);
         assert!(!breaker.is_open());

@@ -50,7 +50,10 @@ impl Handshake {
 
     /// The child's raw `InitializeResult`; `None` when it refused or took too long.
     pub async fn run(&self, instance: &Arc<Instance>, greeting: Greeting<'_>) -> Option<Bytes> {
-        self.result.get_or_init(|| greet(instance, greeting)).await.clone()
+        self.result
+            .get_or_init(|| greet(instance, greeting))
+            .await
+            .clone()
     }
 }
 
@@ -67,7 +70,9 @@ async fn greet(instance: &Arc<Instance>, greeting: Greeting<'_>) -> Option<Bytes
         greeting.initialize.clone()
     };
     let (tell, told) = oneshot::channel();
-    let peer: Arc<dyn Peer> = Arc::new(Greeter { tell: Mutex::new(Some(tell)) });
+    let peer: Arc<dyn Peer> = Arc::new(Greeter {
+        tell: Mutex::new(Some(tell)),
+    });
     let call = Call {
         id: Bytes::from_static(b"0"),
         token: None,
@@ -77,9 +82,16 @@ async fn greet(instance: &Arc<Instance>, greeting: Greeting<'_>) -> Option<Bytes
     };
     let id = NEXT_GREETER.fetch_add(1, Ordering::Relaxed);
     instance.call((id, &peer), &request, call).ok()?;
-    let outcome = tokio::time::timeout(greeting.timeout, told).await.ok()?.ok()?;
-    let Outcome::Answer(answer) = outcome else { return None };
-    let result = (answer.kind() == Kind::Result).then(|| answer.result()).flatten()?;
+    let outcome = tokio::time::timeout(greeting.timeout, told)
+        .await
+        .ok()?
+        .ok()?;
+    let Outcome::Answer(answer) = outcome else {
+        return None;
+    };
+    let result = (answer.kind() == Kind::Result)
+        .then(|| answer.result())
+        .flatten()?;
     let done = Frame::from_child(frame::notification("notifications/initialized", None)).ok()?;
     instance.notify(&done).ok()?;
     Some(Bytes::copy_from_slice(result))

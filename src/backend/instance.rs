@@ -207,8 +207,12 @@ impl Instance {
     pub fn detach(&self, id: PeerId) {
         let mut state = self.state.lock();
         let left = state.routes.detach(id);
-        let tickets: Vec<u64> =
-            state.pending.iter().filter(|(_, p)| p.peer_id == id).map(|(t, _)| *t).collect();
+        let tickets: Vec<u64> = state
+            .pending
+            .iter()
+            .filter(|(_, p)| p.peer_id == id)
+            .map(|(t, _)| *t)
+            .collect();
         for ticket in &tickets {
             state.pending.remove(ticket);
         }
@@ -252,13 +256,21 @@ impl Instance {
             if state.pending.len() >= MAX_PENDING {
                 return Err(CallError::Busy);
             }
-            let pending = Pending { peer_id: peer.0, peer: peer.1.clone(), call };
+            let pending = Pending {
+                peer_id: peer.0,
+                peer: peer.1.clone(),
+                call,
+            };
             state.pending.insert(ticket, pending);
         }
         let mut digits = [0; 20];
         let ticket_text = decimal(ticket, &mut digits);
         let edits = [(Slot::Id, ticket_text), (Slot::ProgressToken, ticket_text)];
-        let edits = if frame.progress_token().is_some() { &edits[..] } else { &edits[..1] };
+        let edits = if frame.progress_token().is_some() {
+            &edits[..]
+        } else {
+            &edits[..1]
+        };
         let size = frame.bytes().len() + 48;
         let pushed = self.outbox.push(size, |out| frame.rewrite(edits, out));
         if let Err(error) = pushed {
@@ -288,8 +300,12 @@ impl Instance {
         let mut digits = [0; 20];
         let edits = [(Slot::CancelledId, decimal(ticket, &mut digits))];
         // A queue that is full is the child's own doing; it never reads this either way.
-        let _ = self.outbox.push(frame.bytes().len() + 20, |out| frame.rewrite(&edits, out));
-        pending.peer.answer(pending.call, Outcome::Failed(Failure::Cancelled));
+        let _ = self
+            .outbox
+            .push(frame.bytes().len() + 20, |out| frame.rewrite(&edits, out));
+        pending
+            .peer
+            .answer(pending.call, Outcome::Failed(Failure::Cancelled));
     }
 
     /// Hands a client's notification to the child, unchanged.
@@ -298,7 +314,9 @@ impl Instance {
     /// [`CallError`].
     pub fn notify(&self, frame: &Frame) -> Result<(), CallError> {
         let bytes = frame.bytes();
-        Ok(self.outbox.push(bytes.len() + 1, |out| out.extend_from_slice(bytes))?)
+        Ok(self
+            .outbox
+            .push(bytes.len() + 1, |out| out.extend_from_slice(bytes))?)
     }
 
     /// Hands a client's response to the child, if this peer was asked under that id.
@@ -306,7 +324,9 @@ impl Instance {
     /// # Errors
     /// [`CallError`]. A response to nothing is dropped without one.
     pub fn respond(&self, peer: PeerId, frame: &Frame) -> Result<(), CallError> {
-        let asked = frame.id().is_some_and(|id| self.state.lock().routes.answered(peer, id));
+        let asked = frame
+            .id()
+            .is_some_and(|id| self.state.lock().routes.answered(peer, id));
         if asked { self.notify(frame) } else { Ok(()) }
     }
 
@@ -391,7 +411,10 @@ impl Instance {
         if state.pending.len() != 1 {
             return None;
         }
-        state.pending.pop_first().map(|(_, pending)| (pending.peer, pending.call))
+        state
+            .pending
+            .pop_first()
+            .map(|(_, pending)| (pending.peer, pending.call))
     }
 
     /// Where progress with this token goes: the peer, its lane, and the client's own token.
@@ -442,7 +465,9 @@ impl Instance {
         }
         for (ticket, pending) in due {
             self.send_cancelled(ticket);
-            pending.peer.answer(pending.call, Outcome::Failed(Failure::TimedOut));
+            pending
+                .peer
+                .answer(pending.call, Outcome::Failed(Failure::TimedOut));
         }
     }
 
@@ -455,7 +480,9 @@ impl Instance {
             (std::mem::take(&mut state.pending), state.routes.clear())
         };
         for pending in pending.into_values() {
-            pending.peer.answer(pending.call, Outcome::Failed(Failure::Crashed));
+            pending
+                .peer
+                .answer(pending.call, Outcome::Failed(Failure::Crashed));
         }
         for peer in peers {
             peer.ended();
@@ -465,13 +492,17 @@ impl Instance {
     /// Answers a request of the child with an error.
     pub(super) fn refuse_request(&self, id: &[u8], code: i32, message: &str) {
         let error = frame::error_response(Some(id), code, message, None);
-        let _ = self.outbox.push(error.len() + 1, |out| out.extend_from_slice(&error));
+        let _ = self
+            .outbox
+            .push(error.len() + 1, |out| out.extend_from_slice(&error));
     }
 
     fn send_cancelled(&self, ticket: u64) {
         let params = format!(r#"{{"requestId":{ticket}}}"#);
         let line = frame::notification("notifications/cancelled", Some(params.as_bytes()));
-        let _ = self.outbox.push(line.len() + 1, |out| out.extend_from_slice(&line));
+        let _ = self
+            .outbox
+            .push(line.len() + 1, |out| out.extend_from_slice(&line));
     }
 
     fn send_unsubscribe(&self, uri: &str) {
@@ -479,8 +510,14 @@ impl Instance {
         let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
         let params = serde_json::json!({ "uri": uri }).to_string();
         let id = ticket.to_string();
-        let line = frame::request(id.as_bytes(), "resources/unsubscribe", Some(params.as_bytes()));
-        let _ = self.outbox.push(line.len() + 1, |out| out.extend_from_slice(&line));
+        let line = frame::request(
+            id.as_bytes(),
+            "resources/unsubscribe",
+            Some(params.as_bytes()),
+        );
+        let _ = self
+            .outbox
+            .push(line.len() + 1, |out| out.extend_from_slice(&line));
     }
 }
 

@@ -42,7 +42,11 @@ impl Outbox {
     /// A queue that holds at most `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { state: Mutex::default(), wake: Notify::new(), limit }
+        Self {
+            state: Mutex::default(),
+            wake: Notify::new(),
+            limit,
+        }
     }
 
     /// Queues what `encode` appends, as one line. `size` is its length, roughly.
@@ -83,7 +87,9 @@ impl Outbox {
     /// What the pipe said; the queue is closed too.
     pub async fn run(&self, mut sink: impl AsyncWrite + Unpin) -> std::io::Result<()> {
         loop {
-            let Some(batch) = self.take().await else { return Ok(()) };
+            let Some(batch) = self.take().await else {
+                return Ok(());
+            };
             if let Err(error) = self.write(&mut sink, batch).await {
                 self.close();
                 return Err(error);
@@ -109,7 +115,11 @@ impl Outbox {
     }
 
     /// A child that doesn't read must not keep the writer from seeing that the queue was closed.
-    async fn write(&self, sink: &mut (impl AsyncWrite + Unpin), batch: BytesMut) -> std::io::Result<()> {
+    async fn write(
+        &self,
+        sink: &mut (impl AsyncWrite + Unpin),
+        batch: BytesMut,
+    ) -> std::io::Result<()> {
         let mut rest = &batch[..];
         while !rest.is_empty() {
             let written = tokio::select! {

@@ -119,9 +119,17 @@ impl Backend {
         let mut state = self.state.lock();
         let mut idle: Vec<_> = state.warm.drain(..).collect();
         let unused = |common: &Arc<Common>| *common.users.lock() == 0;
-        let keys: Vec<_> =
-            state.common.iter().filter(|(_, c)| unused(c)).map(|(k, _)| k.clone()).collect();
-        idle.extend(keys.iter().filter_map(|key| state.common.remove(key)).map(|c| c.instance.clone()));
+        let keys: Vec<_> = state
+            .common
+            .iter()
+            .filter(|(_, c)| unused(c))
+            .map(|(k, _)| k.clone())
+            .collect();
+        idle.extend(
+            keys.iter()
+                .filter_map(|key| state.common.remove(key))
+                .map(|c| c.instance.clone()),
+        );
         drop(state);
         idle.iter().for_each(|instance| instance.stop());
     }
@@ -135,7 +143,9 @@ impl Backend {
 
     /// Fills up the warm instances, in the background.
     pub fn warm_up(&self) {
-        let Some(backend) = self.me.upgrade() else { return };
+        let Some(backend) = self.me.upgrade() else {
+            return;
+        };
         if self.config.warm == 0 || self.drain.is_draining() {
             return;
         }
@@ -157,7 +167,11 @@ impl Backend {
         let key = match self.config.isolation {
             Isolation::Session => {
                 let instance = self.own().await?;
-                return Ok(Lease { backend, instance, common: None });
+                return Ok(Lease {
+                    backend,
+                    instance,
+                    common: None,
+                });
             }
             Isolation::Principal => Some(principal.clone()),
             Isolation::Shared => None,
@@ -174,7 +188,11 @@ impl Backend {
     /// The live instance under `key`; else `fresh` becomes it. Counts one user more.
     fn join(&self, key: &Option<Principal>, fresh: Option<Arc<Instance>>) -> Option<Arc<Common>> {
         let mut state = self.state.lock();
-        let live = state.common.get(key).filter(|common| !common.instance.has_ended()).cloned();
+        let live = state
+            .common
+            .get(key)
+            .filter(|common| !common.instance.has_ended())
+            .cloned();
         let common = match (live, fresh) {
             (Some(common), Some(unneeded)) => {
                 unneeded.stop();
@@ -182,8 +200,11 @@ impl Backend {
             }
             (Some(common), None) => common,
             (None, Some(instance)) => {
-                let common =
-                    Arc::new(Common { instance, handshake: Handshake::new(), users: Mutex::new(0) });
+                let common = Arc::new(Common {
+                    instance,
+                    handshake: Handshake::new(),
+                    users: Mutex::new(0),
+                });
                 state.common.insert(key.clone(), common.clone());
                 common
             }
@@ -196,7 +217,9 @@ impl Backend {
     /// A warm instance, or a new one.
     async fn own(&self) -> Result<Arc<Instance>, LeaseError> {
         loop {
-            let Some(instance) = self.state.lock().warm.pop_front() else { break };
+            let Some(instance) = self.state.lock().warm.pop_front() else {
+                break;
+            };
             self.warm_up();
             if !instance.has_ended() {
                 return Ok(instance);
@@ -208,11 +231,17 @@ impl Backend {
     }
 
     async fn start(&self) -> Result<Arc<Instance>, LeaseError> {
-        let slot = self.slots.clone().try_acquire_owned().map_err(|_| LeaseError::Full)?;
+        let slot = self
+            .slots
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| LeaseError::Full)?;
         let pause = self
             .breaker
             .admit(Instant::now())
-            .map_err(|open| LeaseError::CircuitOpen { retry_after: open.retry_after })?;
+            .map_err(|open| LeaseError::CircuitOpen {
+                retry_after: open.retry_after,
+            })?;
         if pause > self.config.start_timeout.min(PATIENCE) {
             return Err(LeaseError::CircuitOpen { retry_after: pause });
         }
@@ -233,14 +262,23 @@ impl Backend {
         let mixed = self.config.isolation == Isolation::Shared;
         let instance = Instance::new(&self.config.name, limits, mixed);
         let child = self.spawner.spawn(&self.config.child).await?;
-        tracing::info!(backend = self.config.name, instance = instance.number(),
-            pid = child.process.pid(), "instance started");
+        tracing::info!(
+            backend = self.config.name,
+            instance = instance.number(),
+            pid = child.process.pid(),
+            "instance started"
+        );
         let tag = Tag {
             backend: self.config.name.clone(),
             instance: instance.number().to_string(),
         };
         let (pipes, stderr) = pump::Pipes::of(child);
-        instance.set_stderr(Stderr::drain(stderr, tag, &self.config.child.env, &self.drain));
+        instance.set_stderr(Stderr::drain(
+            stderr,
+            tag,
+            &self.config.child.env,
+            &self.drain,
+        ));
         let (running, me, drain) = (instance.clone(), self.me.clone(), self.drain.clone());
         let stop_timeout = self.config.child.stop_timeout;
         self.drain.spawn(async move {
@@ -265,7 +303,9 @@ impl Backend {
     fn ended(&self, instance: &Arc<Instance>) {
         let mut state = self.state.lock();
         state.warm.retain(|warm| !Arc::ptr_eq(warm, instance));
-        state.common.retain(|_, common| !Arc::ptr_eq(&common.instance, instance));
+        state
+            .common
+            .retain(|_, common| !Arc::ptr_eq(&common.instance, instance));
         drop(state);
         // One caller who can crash his own instance must not open the circuit for the others:
         // where instances aren't common, only an instance that never was of use counts.
@@ -323,7 +363,11 @@ impl Backend {
         if left > 0 || (key.is_none() && !self.drain.is_draining()) {
             return;
         }
-        if state.common.get(key).is_some_and(|current| Arc::ptr_eq(current, common)) {
+        if state
+            .common
+            .get(key)
+            .is_some_and(|current| Arc::ptr_eq(current, common))
+        {
             state.common.remove(key);
         }
         drop(state);
@@ -334,7 +378,11 @@ impl Backend {
 impl Lease {
     fn common(backend: Arc<Backend>, key: Option<Principal>, common: Arc<Common>) -> Self {
         let instance = common.instance.clone();
-        Self { backend, instance, common: Some((key, common)) }
+        Self {
+            backend,
+            instance,
+            common: Some((key, common)),
+        }
     }
 
     /// The instance.
@@ -372,7 +420,9 @@ impl Lease {
     /// # Errors
     /// [`LeaseError::Start`] when the child refused or didn't answer in time.
     pub async fn greet(&self, initialize: &Frame) -> Result<Bytes, LeaseError> {
-        let Some((key, common)) = &self.common else { return Err(LeaseError::Start) };
+        let Some((key, common)) = &self.common else {
+            return Err(LeaseError::Start);
+        };
         let greeting = Greeting {
             initialize,
             // Between principals nobody's capabilities are everybody's.

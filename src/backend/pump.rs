@@ -30,14 +30,30 @@ impl Pipes {
     /// Takes a child apart; its stderr is somebody else's.
     #[must_use]
     pub fn of(child: Child) -> (Self, pipe::Receiver) {
-        let Child { stdin, stdout, stderr, process } = child;
-        (Self { stdin, stdout, process }, stderr)
+        let Child {
+            stdin,
+            stdout,
+            stderr,
+            process,
+        } = child;
+        (
+            Self {
+                stdin,
+                stdout,
+                process,
+            },
+            stderr,
+        )
     }
 }
 
 /// Runs a child until it ends or is asked to stop; then ends it and fails what waits.
 pub async fn run(instance: Arc<Instance>, pipes: Pipes, stop_timeout: Duration) {
-    let Pipes { stdin, stdout, mut process } = pipes;
+    let Pipes {
+        stdin,
+        stdout,
+        mut process,
+    } = pipes;
     let writer = instance.outbox.run(stdin);
     let reader = read(&instance, stdout);
     tokio::pin!(writer, reader);
@@ -76,7 +92,11 @@ enum Ended {
 }
 
 async fn finish(instance: &Instance, why: Ended, process: Process, stop_timeout: Duration) {
-    let patience = if why == Ended::Endless { Duration::ZERO } else { stop_timeout };
+    let patience = if why == Ended::Endless {
+        Duration::ZERO
+    } else {
+        stop_timeout
+    };
     let exit = process.stop(patience).await;
     let (backend, number) = (instance.backend(), instance.number());
     if why == Ended::Asked {
@@ -125,7 +145,9 @@ fn receive(instance: &Arc<Instance>, line: Bytes) {
     match Frame::from_child(line.clone()) {
         Ok(frame) => dispatch(instance, frame),
         Err(FrameError::Batch) => match Frame::batch_from_child(line.clone(), MAX_BATCH) {
-            Ok(frames) => frames.into_iter().for_each(|frame| dispatch(instance, frame)),
+            Ok(frames) => frames
+                .into_iter()
+                .for_each(|frame| dispatch(instance, frame)),
             Err(error) => unreadable(instance, &line, error),
         },
         Err(error) => unreadable(instance, &line, error),
@@ -149,8 +171,12 @@ fn unreadable(instance: &Instance, line: &Bytes, error: FrameError) {
 }
 
 fn too_long(instance: &Instance, long: &TooLong) {
-    tracing::warn!(backend = instance.backend(), instance = instance.number(), length = long.len,
-        "a line from the child is over max_message");
+    tracing::warn!(
+        backend = instance.backend(),
+        instance = instance.number(),
+        length = long.len,
+        "a line from the child is over max_message"
+    );
     let waiting = match long.id {
         Some(id) => instance.take(id),
         None => instance.take_sole(),
@@ -169,9 +195,15 @@ fn dispatch(instance: &Arc<Instance>, frame: Frame) {
 }
 
 fn answer(instance: &Instance, frame: &Frame) {
-    let waiting = frame.id().and_then(ticket).and_then(|ticket| instance.take(ticket));
+    let waiting = frame
+        .id()
+        .and_then(ticket)
+        .and_then(|ticket| instance.take(ticket));
     let Some((peer, call)) = waiting else {
-        tracing::debug!(backend = instance.backend(), "dropped an answer that nobody waits for");
+        tracing::debug!(
+            backend = instance.backend(),
+            "dropped an answer that nobody waits for"
+        );
         return;
     };
     let answer = frame.rewritten(&[(Slot::Id, &call.id)]);
@@ -182,7 +214,9 @@ fn request(instance: &Arc<Instance>, frame: Frame) {
     let Some(id) = frame.id_bytes() else { return };
     if frame.method() == "ping" {
         let pong = frame::result_response(&id, b"{}");
-        let _ = instance.outbox.push(pong.len() + 1, |out| out.extend_from_slice(&pong));
+        let _ = instance
+            .outbox
+            .push(pong.len() + 1, |out| out.extend_from_slice(&pong));
         return;
     }
     if instance.is_mixed() {
@@ -214,31 +248,44 @@ fn notification(instance: &Instance, frame: Frame) {
     if method == "notifications/progress" {
         progress(instance, &frame);
     } else if method == "notifications/cancelled" {
-        let peer = frame.cancelled_id().and_then(|id| instance.with_routes(|r| r.withdrawn(id)));
+        let peer = frame
+            .cancelled_id()
+            .and_then(|id| instance.with_routes(|r| r.withdrawn(id)));
         if let Some(peer) = peer {
             peer.notify(frame);
         }
     } else if method.ends_with("/list_changed") {
         let peers = instance.with_routes(|routes| routes.all());
-        peers.into_iter().for_each(|peer| peer.notify(frame.clone()));
+        peers
+            .into_iter()
+            .for_each(|peer| peer.notify(frame.clone()));
     } else if method == "notifications/resources/updated" {
         let uri = frame.uri().unwrap_or_default();
         let peers = instance.with_routes(|routes| routes.subscribers(&uri));
-        peers.into_iter().for_each(|peer| peer.notify(frame.clone()));
+        peers
+            .into_iter()
+            .for_each(|peer| peer.notify(frame.clone()));
     } else if method == "notifications/elicitation/complete" {
-        let peer = frame.elicitation_id().and_then(|id| instance.with_routes(|r| r.elicited(id)));
+        let peer = frame
+            .elicitation_id()
+            .and_then(|id| instance.with_routes(|r| r.elicited(id)));
         if let Some(peer) = peer {
             peer.notify(frame);
         }
     } else if let Some((_, peer)) = instance.sole_peer() {
         peer.notify(frame);
     } else {
-        tracing::debug!(backend = instance.backend(), "dropped a notification that is nobody's");
+        tracing::debug!(
+            backend = instance.backend(),
+            "dropped a notification that is nobody's"
+        );
     }
 }
 
 fn progress(instance: &Instance, frame: &Frame) {
-    let Some(ticket) = frame.progress_token().and_then(ticket) else { return };
+    let Some(ticket) = frame.progress_token().and_then(ticket) else {
+        return;
+    };
     if let Some((peer, lane, token)) = instance.progress_of(ticket) {
         peer.progress(lane, frame.rewritten(&[(Slot::ProgressToken, &token)]));
     }
@@ -249,7 +296,10 @@ fn ticket(raw: &[u8]) -> Option<u64> {
     if raw.is_empty() || raw.len() > 19 || !raw.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    Some(raw.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+    Some(
+        raw.iter()
+            .fold(0, |number, digit| number * 10 + u64::from(digit - b'0')),
+    )
 }
 
 /// For what a child said just before it ended, and for its stdin to be closed.

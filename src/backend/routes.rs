@@ -130,7 +130,9 @@ impl Routes {
 
     /// True when that was the last subscriber.
     pub fn unsubscribe(&mut self, peer: PeerId, uri: &str) -> bool {
-        let Some(peers) = self.subscriptions.get_mut(uri) else { return true };
+        let Some(peers) = self.subscriptions.get_mut(uri) else {
+            return true;
+        };
         peers.retain(|other| *other != peer);
         if peers.is_empty() {
             self.subscriptions.remove(uri);
@@ -153,7 +155,10 @@ impl Routes {
             .collect();
         found.sort_unstable();
         found.dedup();
-        found.iter().filter_map(|id| self.peers.get(id).cloned()).collect()
+        found
+            .iter()
+            .filter_map(|id| self.peers.get(id).cloned())
+            .collect()
     }
 
     /// Forgets everything; returns the peers.
@@ -166,7 +171,9 @@ impl Routes {
 
 impl fmt::Debug for Routes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Routes").field("peers", &self.peers.len()).finish_non_exhaustive()
+        f.debug_struct("Routes")
+            .field("peers", &self.peers.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -25,10 +25,17 @@ pub fn run() -> ExitCode {
         Ok(key) => key,
         Err(error) => return wrap::failed(&format!("no randomness for a key: {error}")),
     };
-    let mut backend =
-        BackendEntry::new("example".to_owned(), vec![program, "example-server".to_owned()]);
+    let mut backend = BackendEntry::new(
+        "example".to_owned(),
+        vec![program, "example-server".to_owned()],
+    );
     backend.config.warm = 1;
-    let front = Front { addresses: vec![address()], tls: None, key: key.clone(), show_key: true };
+    let front = Front {
+        addresses: vec![address()],
+        tls: None,
+        key: key.clone(),
+        show_key: true,
+    };
     wrap::start(backend, front)
 }
 

@@ -2,4 +2,6 @@
 /// x
 /// # Errors
 /// x
-pub fn run() -> std::io::Result<()> { Ok(()) }
+pub fn run() -> std::io::Result<()> {
+    Ok(())
+}

@@ -20,12 +20,11 @@ use crate::{
 };
 
 /// Runs a gateway to its end; `started` is called when it listens. `file` is what a reload reads.
-pub(super) fn run(
-    config: Config,
-    file: Option<&Path>,
-    started: impl FnOnce(&Gateway),
-) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+pub(super) fn run(config: Config, file: Option<&Path>, started: impl FnOnce(&Gateway)) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return failed(&anyhow::Error::new(error).context("can't start")),
     };
@@ -123,13 +122,19 @@ type Mark = (u64, u64, i64, i64);
 impl Watch {
     fn new(file: &Path, watched: &[PathBuf]) -> Self {
         let seen = watched.iter().map(|path| mark(path)).collect();
-        Self { file: file.to_owned(), watched: watched.to_vec(), seen }
+        Self {
+            file: file.to_owned(),
+            watched: watched.to_vec(),
+            seen,
+        }
     }
 
     async fn changed(&mut self) -> bool {
         let watched = self.watched.clone();
         let look = move || watched.iter().map(|path| mark(path)).collect::<Vec<_>>();
-        let Ok(now) = tokio::task::spawn_blocking(look).await else { return false };
+        let Ok(now) = tokio::task::spawn_blocking(look).await else {
+            return false;
+        };
         let changed = now != self.seen;
         self.seen = now;
         changed

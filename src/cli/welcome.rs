@@ -44,16 +44,28 @@ impl Welcome<'_> {
             writeln!(out, "  certificate      {}", path.display())?;
             writeln!(out, "                   SHA-256 {fingerprint}")?;
         }
-        let Some(first) = self.addresses.first() else { return Ok(()) };
+        let Some(first) = self.addresses.first() else {
+            return Ok(());
+        };
         let url = format!("{}/mcp", self.base(*first));
         writeln!(out, "\nTry it:\n\n{}\n", self.curl(&url, key))?;
-        writeln!(out, "For a client's configuration file (Cursor, VS Code, Claude Code, …):\n")?;
+        writeln!(
+            out,
+            "For a client's configuration file (Cursor, VS Code, Claude Code, …):\n"
+        )?;
         writeln!(out, "{}\n", self.client_json(&url, key))?;
         if let Some(path) = self.certificate {
             let path = quoted(&path.display().to_string());
-            writeln!(out, "Clients that run on Node need: export NODE_EXTRA_CA_CERTS={path}\n")?;
+            writeln!(
+                out,
+                "Clients that run on Node need: export NODE_EXTRA_CA_CERTS={path}\n"
+            )?;
         }
-        writeln!(out, "With the Inspector:\n\n{}\n", self.inspector(&url, key))?;
+        writeln!(
+            out,
+            "With the Inspector:\n\n{}\n",
+            self.inspector(&url, key)
+        )?;
         writeln!(out, "Ctrl-C stops it.\n")
     }
 
@@ -95,7 +107,10 @@ impl Welcome<'_> {
 
     fn inspector(&self, url: &str, key: &str) -> String {
         let trust = self.certificate.map_or(String::new(), |path| {
-            format!("NODE_EXTRA_CA_CERTS={} ", quoted(&path.display().to_string()))
+            format!(
+                "NODE_EXTRA_CA_CERTS={} ",
+                quoted(&path.display().to_string())
+            )
         });
         format!(
             "  {trust}npx -y @modelcontextprotocol/inspector --cli {url} \\\n    --transport http \

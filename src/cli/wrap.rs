@@ -41,7 +41,10 @@ pub fn run(args: &WrapArgs) -> ExitCode {
 pub(super) fn start(backend: BackendEntry, front: Front) -> ExitCode {
     let name = backend.config.name.clone();
     let source = match &front.tls {
-        Some((cert, key)) => tls::Source::Files { cert: cert.clone(), key: key.clone() },
+        Some((cert, key)) => tls::Source::Files {
+            cert: cert.clone(),
+            key: key.clone(),
+        },
         None => {
             let dir = match state_dir() {
                 Ok(dir) => dir,
@@ -61,8 +64,14 @@ pub(super) fn start(backend: BackendEntry, front: Front) -> ExitCode {
     };
     let parts = Parts {
         addresses: front.addresses,
-        tls: tls::Config { source, keylog: false },
-        auth: auth::Config { anonymous: false, keys: vec![entry] },
+        tls: tls::Config {
+            source,
+            keylog: false,
+        },
+        auth: auth::Config {
+            anonymous: false,
+            keys: vec![entry],
+        },
         backends: vec![backend],
     };
     let config = match Config::without_file(parts) {
@@ -75,7 +84,9 @@ pub(super) fn start(backend: BackendEntry, front: Front) -> ExitCode {
             backend: &name,
             addresses: &gateway.local_addrs(),
             certificate: certificate.as_ref().map(|(path, _)| path.as_path()),
-            fingerprint: certificate.as_ref().map(|(_, fingerprint)| fingerprint.as_str()),
+            fingerprint: certificate
+                .as_ref()
+                .map(|(_, fingerprint)| fingerprint.as_str()),
             key: front.show_key.then_some(&front.key),
             tls: true,
         };
@@ -102,7 +113,11 @@ fn backend(args: &WrapArgs) -> Result<BackendEntry, String> {
         Some(cwd) => Some(std::path::absolute(cwd).map_err(|error| format!("--cwd: {error}"))?),
         None => None,
     };
-    child.env = args.env.iter().map(|set| (set.name.clone(), set.value.clone())).collect();
+    child.env = args
+        .env
+        .iter()
+        .map(|set| (set.name.clone(), set.value.clone()))
+        .collect();
     crate::backend::child::resolve(child).map_err(|error| error.to_string())?;
     backend.filter.tools.allow = globs("--allow-tool", &args.allow_tool)?;
     backend.filter.tools.deny = globs("--deny-tool", &args.deny_tool)?;
@@ -113,7 +128,9 @@ fn globs(flag: &str, patterns: &[String]) -> Result<Option<Globs>, String> {
     if patterns.is_empty() {
         return Ok(None);
     }
-    Globs::new(patterns.to_vec()).map(Some).map_err(|(_, error)| format!("{flag}: {error}"))
+    Globs::new(patterns.to_vec())
+        .map(Some)
+        .map_err(|(_, error)| format!("{flag}: {error}"))
 }
 
 fn front(args: &WrapArgs) -> Result<Front, String> {
@@ -122,7 +139,12 @@ fn front(args: &WrapArgs) -> Result<Front, String> {
         Some(file) => read_key(file)?,
         None => key::generate().map_err(|error| format!("no randomness for a key: {error}"))?,
     };
-    Ok(Front { addresses: args.listen.clone(), tls, key, show_key: args.key_file.is_none() })
+    Ok(Front {
+        addresses: args.listen.clone(),
+        tls,
+        key,
+        show_key: args.key_file.is_none(),
+    })
 }
 
 /// The first line of a file is the key.
@@ -132,11 +154,15 @@ fn read_key(file: &Path) -> Result<Secret, String> {
     let line = text.lines().next().unwrap_or_default().trim();
     if line.len() < MIN_KEY {
         let name = file.display();
-        return Err(format!("--key-file {name}: its first line is shorter than {MIN_KEY} characters"));
+        return Err(format!(
+            "--key-file {name}: its first line is shorter than {MIN_KEY} characters"
+        ));
     }
     if !line.bytes().all(|byte| byte.is_ascii_graphic()) {
         let name = file.display();
-        return Err(format!("--key-file {name}: a key is printable ASCII without spaces"));
+        return Err(format!(
+            "--key-file {name}: a key is printable ASCII without spaces"
+        ));
     }
     Ok(Secret::new(line))
 }
@@ -145,17 +171,38 @@ fn read_key(file: &Path) -> Result<Secret, String> {
 fn name_of(command: &[String]) -> Option<String> {
     let program = Path::new(command.first()?).file_name()?.to_str()?;
     let runs_another = RUNNERS.contains(&program);
-    let arguments = command.iter().skip(1).filter(|argument| !argument.starts_with('-'));
-    let package = arguments.map(String::as_str).find(|argument| !matches!(*argument, "run" | "exec"));
-    let what = if runs_another { package.unwrap_or(program) } else { program };
+    let arguments = command
+        .iter()
+        .skip(1)
+        .filter(|argument| !argument.starts_with('-'));
+    let package = arguments
+        .map(String::as_str)
+        .find(|argument| !matches!(*argument, "run" | "exec"));
+    let what = if runs_another {
+        package.unwrap_or(program)
+    } else {
+        program
+    };
     let last = what.rsplit(['/', '\\']).next().unwrap_or(what);
-    let last = last.split('@').next().filter(|name| !name.is_empty()).unwrap_or(last);
+    let last = last
+        .split('@')
+        .next()
+        .filter(|name| !name.is_empty())
+        .unwrap_or(last);
     let stem = last.split('.').next().unwrap_or(last);
-    let short = ["mcp-server-", "server-", "mcp-"].iter().find_map(|prefix| stem.strip_prefix(prefix));
+    let short = ["mcp-server-", "server-", "mcp-"]
+        .iter()
+        .find_map(|prefix| stem.strip_prefix(prefix));
     let name: String = short
         .unwrap_or(stem)
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '-' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '_' || c == '-' {
+                c
+            } else {
+                '-'
+            }
+        })
         .take(64)
         .collect();
     is_backend_name(&name).then_some(name)
@@ -163,7 +210,11 @@ fn name_of(command: &[String]) -> Option<String> {
 
 /// Where what outlives a run is kept: a certificate that clients trust must stay the same.
 fn state_dir() -> std::io::Result<PathBuf> {
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let absolute = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|p| p.is_absolute())
+    };
     let base = absolute("XDG_STATE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
         .ok_or_else(|| std::io::Error::other("neither XDG_STATE_HOME nor HOME is set"))?;
@@ -176,7 +227,8 @@ fn state_dir() -> std::io::Result<PathBuf> {
 
 /// Programs that run a package named by an argument.
 const RUNNERS: &[&str] = &[
-    "npx", "bunx", "uvx", "uv", "pipx", "pnpm", "node", "python", "python3", "deno", "bun", "sh", "env",
+    "npx", "bunx", "uvx", "uv", "pipx", "pnpm", "node", "python", "python3", "deno", "bun", "sh",
+    "env",
 ];
 /// A shorter key could be guessed.
 const MIN_KEY: usize = 16;
@@ -192,8 +244,14 @@ mod tests {
     #[test]
     fn a_backend_is_named_after_what_it_runs() {
         for (command, expected) in [
-            ("npx -y @modelcontextprotocol/server-filesystem /srv", "filesystem"),
-            ("npx -y @modelcontextprotocol/server-everything@1.2.3", "everything"),
+            (
+                "npx -y @modelcontextprotocol/server-filesystem /srv",
+                "filesystem",
+            ),
+            (
+                "npx -y @modelcontextprotocol/server-everything@1.2.3",
+                "everything",
+            ),
             ("uvx mcp-server-git --repository /x", "git"),
             ("/usr/local/bin/mcp-server-time", "time"),
             ("python3 server.py", "server"),

@@ -429,4 +429,3 @@ const INSTANCES: u32 = 100_000;
 const MILLISECOND: Duration = Duration::from_millis(1);
 const TENTH: Duration = Duration::from_millis(100);
 const HOUR: Duration = Duration::from_secs(3_600);
-

@@ -49,15 +49,24 @@ pub(super) fn apply(shared: &Arc<Shared>, config: Config) -> anyhow::Result<()> 
 fn replace(shared: &Arc<Shared>, config: &Config) {
     let old = shared.server.snapshot();
     let keep = |served: &Served| {
-        config.backends.iter().any(|entry| entry.config == *served.backend.config())
+        config
+            .backends
+            .iter()
+            .any(|entry| entry.config == *served.backend.config())
     };
     let backends = config
         .backends
         .iter()
         .map(|entry| {
-            let kept = old.backends.get(&entry.config.name).filter(|served| keep(served));
+            let kept = old
+                .backends
+                .get(&entry.config.name)
+                .filter(|served| keep(served));
             let served = match kept {
-                Some(kept) => Served { backend: kept.backend.clone(), filter: entry.filter.clone() },
+                Some(kept) => Served {
+                    backend: kept.backend.clone(),
+                    filter: entry.filter.clone(),
+                },
                 None => serve_backend(entry, &shared.spawner),
             };
             (entry.config.name.clone(), served)
@@ -86,7 +95,9 @@ fn review(shared: &Shared, old: &Snapshot, new: &Snapshot) {
         }
         let name = &session.backend().config().name;
         // A session on a backend that was replaced keeps what it had until that has drained.
-        let Some(served) = new.backends.get(name) else { continue };
+        let Some(served) = new.backends.get(name) else {
+            continue;
+        };
         match new.policy.access(principal, name, &served.filter) {
             Some(access) => session.set_access(access),
             None => session.end(EndReason::Principal),
@@ -96,7 +107,10 @@ fn review(shared: &Shared, old: &Snapshot, new: &Snapshot) {
 
 /// Lets a backend's sessions finish what is in flight, ends them, and then the backend.
 fn retire(shared: &Arc<Shared>, backend: Arc<Backend>, timeout: Duration) {
-    tracing::info!(backend = backend.config().name, "draining a backend that was changed or removed");
+    tracing::info!(
+        backend = backend.config().name,
+        "draining a backend that was changed or removed"
+    );
     backend.retire();
     shared.retired.lock().push(backend.clone());
     let gateway = shared.clone();
@@ -104,10 +118,15 @@ fn retire(shared: &Arc<Shared>, backend: Arc<Backend>, timeout: Duration) {
         let end = Instant::now() + timeout;
         loop {
             let sessions = gateway.server.sessions().all();
-            let mine: Vec<_> =
-                sessions.into_iter().filter(|s| Arc::ptr_eq(s.backend(), &backend)).collect();
+            let mine: Vec<_> = sessions
+                .into_iter()
+                .filter(|s| Arc::ptr_eq(s.backend(), &backend))
+                .collect();
             let over = Instant::now() >= end;
-            for session in mine.iter().filter(|session| over || session.in_flight() == 0) {
+            for session in mine
+                .iter()
+                .filter(|session| over || session.in_flight() == 0)
+            {
                 session.end(EndReason::Drain);
             }
             if over || mine.is_empty() {
@@ -119,7 +138,10 @@ fn retire(shared: &Arc<Shared>, backend: Arc<Backend>, timeout: Duration) {
             }
         }
         backend.close().await;
-        gateway.retired.lock().retain(|retired| !Arc::ptr_eq(retired, &backend));
+        gateway
+            .retired
+            .lock()
+            .retain(|retired| !Arc::ptr_eq(retired, &backend));
     });
 }
 

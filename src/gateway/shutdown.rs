@@ -70,7 +70,10 @@ async fn stopped_again(signals: &mut mpsc::Receiver<Signal>) {
 
 fn backends(shared: &Shared) -> Vec<Arc<Backend>> {
     let snapshot = shared.server.snapshot();
-    let current = snapshot.backends.values().map(|served| served.backend.clone());
+    let current = snapshot
+        .backends
+        .values()
+        .map(|served| served.backend.clone());
     current.chain(shared.retired.lock().drain(..)).collect()
 }
 

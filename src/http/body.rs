@@ -16,13 +16,22 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use crate::session::{
-    Session,
-    streams::{Claim, Event},
+use crate::{
+    http::guard::Busy,
+    session::{
+        Session,
+        streams::{Claim, Event},
+    },
 };
 
 /// A response body.
-pub(crate) enum Body {
+pub(crate) struct Body {
+    content: Content,
+    /// Keeps an HTTP/2 connection from being idle until the body was sent.
+    _busy: Option<Busy>,
+}
+
+enum Content {
     /// All of it; `None` once it was taken.
     Full(Option<Bytes>),
     /// Events as they come.
@@ -31,11 +40,32 @@ pub(crate) enum Body {
 
 impl Body {
     pub(crate) fn empty() -> Self {
-        Self::Full(None)
+        Self {
+            content: Content::Full(None),
+            _busy: None,
+        }
     }
 
     pub(crate) fn full(bytes: Bytes) -> Self {
-        Self::Full(Some(bytes))
+        Self {
+            content: Content::Full(Some(bytes)),
+            _busy: None,
+        }
+    }
+
+    pub(crate) fn events(events: Events) -> Self {
+        Self {
+            content: Content::Events(Box::new(events)),
+            _busy: None,
+        }
+    }
+
+    /// The same body, during which a connection is busy.
+    pub(crate) fn with(self, busy: Busy) -> Self {
+        Self {
+            _busy: Some(busy),
+            ..self
+        }
     }
 }
 
@@ -47,26 +77,26 @@ impl http_body::Body for Body {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let data = match self.get_mut() {
-            Self::Full(bytes) => Poll::Ready(bytes.take()),
-            Self::Events(events) => events.poll_next(cx),
+        let data = match &mut self.get_mut().content {
+            Content::Full(bytes) => Poll::Ready(bytes.take()),
+            Content::Events(events) => events.poll_next(cx),
         };
         data.map(|data| data.map(|data| Ok(Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Self::Events(_) => false,
+        match &self.content {
+            Content::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Content::Events(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Full(bytes) => {
+        match &self.content {
+            Content::Full(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Self::Events(_) => SizeHint::default(),
+            Content::Events(_) => SizeHint::default(),
         }
     }
 }
@@ -101,8 +131,14 @@ impl Events {
     ) -> Self {
         let now = Instant::now();
         let keep_alive = Box::pin(tokio::time::sleep_until(now + KEEP_ALIVE));
-        let mut events =
-            Self { session, claim, ids, ready: VecDeque::new(), keep_alive, last: now };
+        let mut events = Self {
+            session,
+            claim,
+            ids,
+            ready: VecDeque::new(),
+            keep_alive,
+            last: now,
+        };
         events.encode(missed);
         events
     }
@@ -130,7 +166,9 @@ impl Events {
                 return Poll::Ready(Some(bytes));
             }
             let claim = self.claim;
-            let polled = self.session.with_streams(|streams| streams.poll(claim, CHUNK, cx.waker()));
+            let polled = self
+                .session
+                .with_streams(|streams| streams.poll(claim, CHUNK, cx.waker()));
             match polled {
                 Poll::Ready(events) if events.is_empty() => return Poll::Ready(None),
                 Poll::Ready(events) => self.encode(&events),
@@ -157,7 +195,11 @@ impl Events {
 
     /// Small events leave in one piece; a large one is not copied.
     fn encode(&mut self, events: &[Event]) {
-        let small: usize = events.iter().map(|e| e.data.len()).filter(|len| *len < LARGE).sum();
+        let small: usize = events
+            .iter()
+            .map(|e| e.data.len())
+            .filter(|len| *len < LARGE)
+            .sum();
         let mut text = BytesMut::with_capacity(small + events.len() * EVENT_FRAME);
         for event in events {
             text.extend_from_slice(b"event: message\n");

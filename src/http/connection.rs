@@ -16,7 +16,8 @@ use crate::{
     http::{
         Ends, Server,
         body::Body,
-        exchange::exchange,
+        exchange::{MAX_HEAD, exchange},
+        guard::{self, Activity, Guarded},
     },
     tls::Protocol,
 };
@@ -26,15 +27,27 @@ pub async fn serve<IO>(server: Arc<Server>, io: IO, protocol: Protocol, ends: En
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let io = TokioIo::new(io);
     let closing = server.drain.clone();
-    let service = service_fn(move |request| answer(server.clone(), ends, request));
+    let limits = guard::Config {
+        header_timeout: server.snapshot().http.header_timeout,
+        max_head: MAX_HEAD,
+        ..guard::Config::default()
+    };
     match protocol {
         Protocol::H1 => {
+            let io = TokioIo::new(Guarded::http1(io, &limits));
+            let service = service_fn(move |request| answer(server.clone(), ends, request));
             let connection = pin!(http1().serve_connection(io, service));
             until_closed(connection, closing, |c| c.graceful_shutdown()).await;
         }
         Protocol::H2 => {
+            let activity = Activity::new();
+            let io = TokioIo::new(Guarded::http2(io, &limits, activity.clone()));
+            let service = service_fn(move |request| {
+                let busy = activity.begin();
+                let answer = answer(server.clone(), ends, request);
+                async move { Ok::<_, Infallible>(answer.await?.map(|body| body.with(busy))) }
+            });
             let connection = pin!(http2(closing.clone()).serve_connection(io, service));
             until_closed(connection, closing, |c| c.graceful_shutdown()).await;
         }
@@ -65,8 +78,11 @@ async fn answer(
     ends: Ends,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    let span = tracing::debug_span!("request", method = %request.method(), path = request.uri().path());
-    let response = exchange(&server, ends, request).instrument(span.clone()).await;
+    let span =
+        tracing::debug_span!("request", method = %request.method(), path = request.uri().path());
+    let response = exchange(&server, ends, request)
+        .instrument(span.clone())
+        .await;
     tracing::debug!(parent: &span, status = response.status().as_u16(), "answered");
     Ok(response)
 }
@@ -75,8 +91,7 @@ fn http1() -> hyper::server::conn::http1::Builder {
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        // The guard below counts from a head's first byte; this is hyper's own, and covers the
-        // pause between requests too.
+        // The guard counts from a head's first byte; hyper would count the pause before it too.
         .header_read_timeout(None)
         .max_headers(100)
         .max_buf_size(H1_BUFFER);

@@ -70,10 +70,15 @@ fn enter(
         return Err(Rejection::HeadTooLarge);
     }
     if request.method() == Method::CONNECT || request.headers().contains_key(UPGRADE) {
-        return Err(Rejection::BadRequest("Neither tunnels nor upgrades are served"));
+        return Err(Rejection::BadRequest(
+            "Neither tunnels nor upgrades are served",
+        ));
     }
     snapshot.http.origins.check_host(request, ends.local)?;
-    snapshot.http.origins.check_origin(request.headers(), ends.local)
+    snapshot
+        .http
+        .origins
+        .check_origin(request.headers(), ends.local)
 }
 
 async fn treat(
@@ -90,12 +95,19 @@ async fn treat(
         _ => {}
     }
     let principal = authenticate(&snapshot, ends, request.headers())?;
-    let Route::Backend(backend, endpoint) = route else { return Err(Rejection::NotFound) };
+    let Route::Backend(backend, endpoint) = route else {
+        return Err(Rejection::NotFound);
+    };
     let served = snapshot.backends.get(backend).ok_or(Rejection::NotFound)?;
     let access = snapshot.policy.access(&principal, backend, &served.filter);
     let access = access.ok_or(Rejection::Forbidden)?;
-    let granted =
-        Granted { server: server.clone(), backend: backend.to_owned(), snapshot, principal, access };
+    let granted = Granted {
+        server: server.clone(),
+        backend: backend.to_owned(),
+        snapshot,
+        principal,
+        access,
+    };
     match (endpoint, request.method()) {
         (Endpoint::Mcp, &Method::POST) => streamable::post(granted, request).await,
         (Endpoint::Mcp, &Method::GET) => streamable::get(&granted, request.headers()),
@@ -113,10 +125,13 @@ fn authenticate(
     ends: Ends,
     headers: &HeaderMap,
 ) -> Result<Principal, Rejection> {
-    snapshot.auth.authenticate(headers, SystemTime::now()).map_err(|error| {
-        tracing::warn!(client = %ends.peer, reason = error.as_str(), "authentication failed");
-        Rejection::Unauthorized(snapshot.auth.www_authenticate(error))
-    })
+    snapshot
+        .auth
+        .authenticate(headers, SystemTime::now())
+        .map_err(|error| {
+            tracing::warn!(client = %ends.peer, reason = error.as_str(), "authentication failed");
+            Rejection::Unauthorized(snapshot.auth.www_authenticate(error))
+        })
 }
 
 /// A page asks what it may send: only configured origins get an answer that helps.
@@ -125,7 +140,11 @@ fn preflight(
     ends: Ends,
     request: &Request<Incoming>,
 ) -> Result<Response<Body>, Rejection> {
-    match snapshot.http.origins.check_origin(request.headers(), ends.local)? {
+    match snapshot
+        .http
+        .origins
+        .check_origin(request.headers(), ends.local)?
+    {
         Some(_) => Ok(origin::preflight(request.headers())),
         None => Err(Rejection::Origin),
     }
@@ -143,14 +162,20 @@ fn health(server: &Server, method: &Method) -> Result<Response<Body>, Rejection>
     let mut response = Response::new(Body::full(Bytes::from_static(text.as_bytes())));
     *response.status_mut() = status;
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(http::header::CONTENT_TYPE, plain);
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, plain);
     Ok(response)
 }
 
 impl Granted {
     /// The caller's own session on this backend and transport. Whatever else an id may name, it is
     /// the same 404.
-    pub(crate) fn session(&self, id: &[u8], transport: Transport) -> Result<Arc<Session>, Rejection> {
+    pub(crate) fn session(
+        &self,
+        id: &[u8],
+        transport: Transport,
+    ) -> Result<Arc<Session>, Rejection> {
         let session = SessionId::parse(id).and_then(|id| self.server.sessions.find(id));
         session
             .filter(|session| {
@@ -165,10 +190,16 @@ impl Granted {
 
 /// Bytes of the header section, roughly as they were sent.
 fn head_size(request: &Request<Incoming>) -> usize {
-    let uri = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
-    let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    let uri = request
+        .uri()
+        .path_and_query()
+        .map_or(0, |path| path.as_str().len());
+    let headers = request
+        .headers()
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4);
     uri + headers.sum::<usize>()
 }
 
-/// A header section beyond this is refused; hyper itself refuses at a higher limit.
-const MAX_HEAD: usize = 16 * 1024;
+/// A header section beyond this is refused.
+pub(crate) const MAX_HEAD: usize = 16 * 1024;

@@ -30,7 +30,11 @@ impl Origins {
     #[must_use]
     pub fn new(hosts: &[String], allowed: &[String], own: &[String]) -> Self {
         let lower = |list: &[String]| list.iter().map(|item| item.to_ascii_lowercase()).collect();
-        Self { hosts: lower(hosts), allowed: lower(allowed), own: lower(own) }
+        Self {
+            hosts: lower(hosts),
+            allowed: lower(allowed),
+            own: lower(own),
+        }
     }
 
     /// Refuses a host that isn't ours.
@@ -74,11 +78,16 @@ impl Origins {
         local: SocketAddr,
     ) -> Result<Option<HeaderValue>, Rejection> {
         let mut origins = headers.get_all(ORIGIN).iter();
-        let Some(value) = origins.next() else { return Ok(None) };
+        let Some(value) = origins.next() else {
+            return Ok(None);
+        };
         if origins.next().is_some() {
             return Err(Rejection::Origin);
         }
-        let text = value.to_str().map_err(|_| Rejection::Origin)?.to_ascii_lowercase();
+        let text = value
+            .to_str()
+            .map_err(|_| Rejection::Origin)?
+            .to_ascii_lowercase();
         if self.allowed.contains(&text) {
             return Ok(Some(value.clone()));
         }
@@ -86,7 +95,11 @@ impl Origins {
             || text.split_once("://").is_some_and(|(scheme, host)| {
                 matches!(scheme, "http" | "https") && is_loopback_self(host, local)
             });
-        if own { Ok(None) } else { Err(Rejection::Origin) }
+        if own {
+            Ok(None)
+        } else {
+            Err(Rejection::Origin)
+        }
     }
 
     fn knows_host(&self, host: &str, local: SocketAddr) -> bool {
@@ -101,7 +114,9 @@ impl Origins {
 /// A page of our own listener on loopback; nobody else can serve one from our port.
 fn is_loopback_self(host: &str, local: SocketAddr) -> bool {
     let name = without_port(host);
-    let port = host[name.len()..].strip_prefix(':').and_then(|port| port.parse().ok());
+    let port = host[name.len()..]
+        .strip_prefix(':')
+        .and_then(|port| port.parse().ok());
     matches!(name, "localhost" | "127.0.0.1" | "[::1]")
         && local.ip().is_loopback()
         && port == Some(local.port())
@@ -117,7 +132,9 @@ fn without_port(host: &str) -> &str {
 /// True for a CORS preflight.
 pub(crate) fn is_preflight<B>(request: &Request<B>) -> bool {
     request.method() == Method::OPTIONS
-        && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+        && request
+            .headers()
+            .contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// Answers a preflight of an allowed origin.
@@ -125,9 +142,14 @@ pub(crate) fn preflight(headers: &HeaderMap) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     let out = response.headers_mut();
-    out.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, DELETE"));
+    out.insert(
+        ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static("GET, POST, DELETE"),
+    );
     out.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
-    let asked = headers.get(ACCESS_CONTROL_REQUEST_HEADERS).and_then(|value| value.to_str().ok());
+    let asked = headers
+        .get(ACCESS_CONTROL_REQUEST_HEADERS)
+        .and_then(|value| value.to_str().ok());
     let granted: Vec<&str> = asked
         .unwrap_or_default()
         .split(',')
@@ -175,8 +197,14 @@ mod tests {
     }
 
     fn host(host: &str) -> bool {
-        let request = Request::builder().uri("/a/mcp").header("host", host).body(()).unwrap();
-        origins().check_host(&request, "127.0.0.1:8443".parse().unwrap()).is_ok()
+        let request = Request::builder()
+            .uri("/a/mcp")
+            .header("host", host)
+            .body(())
+            .unwrap();
+        origins()
+            .check_host(&request, "127.0.0.1:8443".parse().unwrap())
+            .is_ok()
     }
 
     fn origin(origin: &str) -> Result<bool, ()> {
@@ -190,10 +218,21 @@ mod tests {
 
     #[test]
     fn only_our_hosts_are_answered_for() {
-        for good in ["mcp.example.com", "MCP.example.com:8443", "localhost:1", "127.0.0.1:8443"] {
+        for good in [
+            "mcp.example.com",
+            "MCP.example.com:8443",
+            "localhost:1",
+            "127.0.0.1:8443",
+        ] {
             assert!(host(good), "{good}");
         }
-        for bad in ["evil.example", "mcp.example.com.evil.example", "127.0.0.2", "", "[::1]:8443"] {
+        for bad in [
+            "evil.example",
+            "mcp.example.com.evil.example",
+            "127.0.0.2",
+            "",
+            "[::1]:8443",
+        ] {
             assert!(!host(bad), "{bad}");
         }
     }
@@ -203,8 +242,14 @@ mod tests {
         assert_eq!(origin("https://app.example.com"), Ok(true));
         assert_eq!(origin("https://mcp.example.com"), Ok(false));
         assert_eq!(origin("http://localhost:8443"), Ok(false));
-        for bad in ["null", "https://evil.example", "http://localhost:9999", "http://localhost",
-            "https://app.example.com.evil.example", "file://"] {
+        for bad in [
+            "null",
+            "https://evil.example",
+            "http://localhost:9999",
+            "http://localhost",
+            "https://app.example.com.evil.example",
+            "file://",
+        ] {
             assert_eq!(origin(bad), Err(()), "{bad}");
         }
     }

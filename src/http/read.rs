@@ -27,7 +27,10 @@ pub(crate) struct Accepts {
 
 /// Reads `Accept`; without one the client takes both.
 pub(crate) fn accepts(headers: &HeaderMap) -> Accepts {
-    let mut accepts = Accepts { json: false, stream: false };
+    let mut accepts = Accepts {
+        json: false,
+        stream: false,
+    };
     let mut any = false;
     for value in headers.get_all(ACCEPT) {
         any = true;
@@ -41,7 +44,14 @@ pub(crate) fn accepts(headers: &HeaderMap) -> Accepts {
             accepts.stream |= all || range == "text/*" || range == "text/event-stream";
         }
     }
-    if any { accepts } else { Accepts { json: true, stream: true } }
+    if any {
+        accepts
+    } else {
+        Accepts {
+            json: true,
+            stream: true,
+        }
+    }
 }
 
 /// The range in lower case, and whether its quality is zero.
@@ -56,16 +66,25 @@ fn media_range(range: &str) -> (String, bool) {
 /// Refuses a body that isn't JSON: that is also what keeps simple cross-site posts out.
 pub(crate) fn check_content_type(headers: &HeaderMap) -> Result<(), Rejection> {
     let mut values = headers.get_all(CONTENT_TYPE).iter();
-    let value = values.next().and_then(|value| value.to_str().ok()).ok_or(Rejection::MediaType)?;
+    let value = values
+        .next()
+        .and_then(|value| value.to_str().ok())
+        .ok_or(Rejection::MediaType)?;
     if values.next().is_some() {
         return Err(Rejection::MediaType);
     }
-    let mut parts = value.split(';').map(|part| part.trim().to_ascii_lowercase());
+    let mut parts = value
+        .split(';')
+        .map(|part| part.trim().to_ascii_lowercase());
     let json = parts.next().as_deref() == Some("application/json");
-    let utf8 = parts.filter(|part| part.starts_with("charset=")).all(|part| {
-        matches!(part["charset=".len()..].trim_matches('"'), "utf-8" | "utf8")
-    });
-    if json && utf8 { Ok(()) } else { Err(Rejection::MediaType) }
+    let utf8 = parts
+        .filter(|part| part.starts_with("charset="))
+        .all(|part| matches!(part["charset=".len()..].trim_matches('"'), "utf-8" | "utf8"));
+    if json && utf8 {
+        Ok(())
+    } else {
+        Err(Rejection::MediaType)
+    }
 }
 
 /// Reads a whole body.
@@ -74,16 +93,26 @@ pub(crate) async fn body(
     max: usize,
     request: Request<Incoming>,
 ) -> Result<Bytes, Rejection> {
-    let declared = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    if declared.and_then(|length| length.parse::<usize>().ok()).is_some_and(|length| length > max) {
+    let declared = request
+        .headers()
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok());
+    if declared
+        .and_then(|length| length.parse::<usize>().ok())
+        .is_some_and(|length| length > max)
+    {
         return Err(Rejection::BodyTooLarge);
     }
     let read = collect(&server.bodies, max, request.into_body());
-    tokio::time::timeout(BODY_TIMEOUT, read).await.map_err(|_| Rejection::BodyTimeout)?
+    tokio::time::timeout(BODY_TIMEOUT, read)
+        .await
+        .map_err(|_| Rejection::BodyTimeout)?
 }
 
 async fn collect(budget: &Budget, max: usize, mut body: Incoming) -> Result<Bytes, Rejection> {
-    let Some(first) = data(&mut body).await? else { return Ok(Bytes::new()) };
+    let Some(first) = data(&mut body).await? else {
+        return Ok(Bytes::new());
+    };
     if first.len() > max {
         return Err(Rejection::BodyTooLarge);
     }

@@ -90,7 +90,9 @@ impl Rejection {
             Self::Limit(Some(id)) => {
                 after(json(StatusCode::TOO_MANY_REQUESTS, limit_error(&id)), RETRY)
             }
-            Self::Instance(Some(id), retry) => after(json(StatusCode::OK, instance_error(&id)), retry),
+            Self::Instance(Some(id), retry) => {
+                after(json(StatusCode::OK, instance_error(&id)), retry)
+            }
             Self::Limit(None) => after(self.plain(), RETRY),
             Self::Instance(None, retry) => after(self.plain(), retry),
             Self::Draining => after(self.plain(), DRAIN_RETRY),
@@ -115,18 +117,28 @@ impl Rejection {
 
     fn words(&self) -> (StatusCode, &'static str, &'static str) {
         match self {
-            Self::Unauthorized(_) => {
-                (StatusCode::UNAUTHORIZED, "unauthorized", "Valid credentials are required")
-            }
+            Self::Unauthorized(_) => (
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "Valid credentials are required",
+            ),
             Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "No role grants this"),
-            Self::Origin => (StatusCode::FORBIDDEN, "origin_not_allowed", "Origin not allowed"),
-            Self::Misdirected => {
-                (StatusCode::MISDIRECTED_REQUEST, "host_not_allowed", "Host not allowed")
-            }
+            Self::Origin => (
+                StatusCode::FORBIDDEN,
+                "origin_not_allowed",
+                "Origin not allowed",
+            ),
+            Self::Misdirected => (
+                StatusCode::MISDIRECTED_REQUEST,
+                "host_not_allowed",
+                "Host not allowed",
+            ),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found", "Not found"),
-            Self::Method(_) => {
-                (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed")
-            }
+            Self::Method(_) => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "Method not allowed",
+            ),
             Self::MediaType => (
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unsupported_media_type",
@@ -137,26 +149,40 @@ impl Rejection {
                 "not_acceptable",
                 "Accept must name application/json or text/event-stream",
             ),
-            Self::BodyTooLarge => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large")
-            }
+            Self::BodyTooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body_too_large",
+                "The body is too large",
+            ),
             Self::HeadTooLarge => (
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "headers_too_large",
                 "The header section is too large",
             ),
-            Self::BodyTimeout => {
-                (StatusCode::REQUEST_TIMEOUT, "timeout", "The body didn't come in time")
-            }
+            Self::BodyTimeout => (
+                StatusCode::REQUEST_TIMEOUT,
+                "timeout",
+                "The body didn't come in time",
+            ),
             Self::BadRequest(message) => (StatusCode::BAD_REQUEST, "bad_request", message),
-            Self::Draining => {
-                (StatusCode::SERVICE_UNAVAILABLE, "draining", "The gateway is shutting down")
+            Self::Draining => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "draining",
+                "The gateway is shutting down",
+            ),
+            Self::Limit(_) => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many",
+                "Too many at once",
+            ),
+            Self::Instance(..) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "The server can't be started",
+            ),
+            Self::Frame(_) | Self::Rpc(_) => {
+                (StatusCode::BAD_REQUEST, "bad_request", "Bad request")
             }
-            Self::Limit(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many", "Too many at once"),
-            Self::Instance(..) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The server can't be started")
-            }
-            Self::Frame(_) | Self::Rpc(_) => (StatusCode::BAD_REQUEST, "bad_request", "Bad request"),
         }
     }
 }
@@ -169,15 +195,23 @@ impl From<Refused> for Rejection {
 
 /// The answer to a request that policy denies.
 pub(crate) fn denied_error(id: &[u8], denied: &Denied) -> Bytes {
-    frame::error_response(Some(id), denied.code(), &denied.to_string(), denied.data().as_deref())
+    frame::error_response(
+        Some(id),
+        denied.code(),
+        &denied.to_string(),
+        denied.data().as_deref(),
+    )
 }
 
 /// The answer to a request that a session didn't take.
 pub(crate) fn send_error(id: &[u8], error: SendError) -> Bytes {
     match error {
-        SendError::DuplicateId => {
-            frame::error_response(Some(id), -32600, "A request with this id is in flight", None)
-        }
+        SendError::DuplicateId => frame::error_response(
+            Some(id),
+            -32600,
+            "A request with this id is in flight",
+            None,
+        ),
         SendError::Busy => limit_error(id),
         SendError::Ended => instance_error(id),
     }
@@ -198,7 +232,9 @@ pub(crate) fn limit_error(id: &[u8]) -> Bytes {
 pub(crate) fn json(status: StatusCode, body: Bytes) -> Response<Body> {
     let mut response = Response::new(Body::full(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 

@@ -37,7 +37,9 @@ impl<'a> Route<'a> {
             return Self::WellKnown;
         }
         let path = path.strip_prefix('/').unwrap_or_default();
-        let Some((backend, rest)) = path.split_once('/') else { return Self::Unknown };
+        let Some((backend, rest)) = path.split_once('/') else {
+            return Self::Unknown;
+        };
         let endpoint = match rest.strip_suffix('/').unwrap_or(rest) {
             "mcp" => Endpoint::Mcp,
             "sse" => Endpoint::Sse,
@@ -56,9 +58,25 @@ mod tests {
     fn a_path_has_one_spelling() {
         assert_eq!(Route::of("/a/mcp"), Route::Backend("a", Endpoint::Mcp));
         assert_eq!(Route::of("/a/mcp/"), Route::Backend("a", Endpoint::Mcp));
-        assert_eq!(Route::of("/a/messages"), Route::Backend("a", Endpoint::Messages));
-        for odd in ["//a/mcp", "/a//mcp", "/a/mcp//", "/a/./mcp", "/a/../a/mcp", "/a%2fmcp",
-            "/a/MCP", "/a/mcp/x", "/a", "/", "", "*", "/a/mcp;x=1"] {
+        assert_eq!(
+            Route::of("/a/messages"),
+            Route::Backend("a", Endpoint::Messages)
+        );
+        for odd in [
+            "//a/mcp",
+            "/a//mcp",
+            "/a/mcp//",
+            "/a/./mcp",
+            "/a/../a/mcp",
+            "/a%2fmcp",
+            "/a/MCP",
+            "/a/mcp/x",
+            "/a",
+            "/",
+            "",
+            "*",
+            "/a/mcp;x=1",
+        ] {
             assert!(!matches!(Route::of(odd), Route::Backend("a", _)), "{odd}");
         }
     }

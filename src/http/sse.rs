@@ -40,11 +40,21 @@ pub(crate) async fn open(
     }
     let place = granted.server.sessions.reserve(&granted.principal);
     let place = place.map_err(|error| Rejection::open(error, None))?;
-    let served = granted.snapshot.backends.get(&granted.backend).ok_or(Rejection::NotFound)?;
+    let served = granted
+        .snapshot
+        .backends
+        .get(&granted.backend)
+        .ok_or(Rejection::NotFound)?;
     let lease = served.backend.lease(&granted.principal).await;
     let lease = lease.map_err(|error| Rejection::lease(error, None))?;
-    let opening = Opening { transport: Transport::Sse, access: granted.access.clone(), lease };
-    let session = place.open(opening).map_err(|error| Rejection::open(error, None))?;
+    let opening = Opening {
+        transport: Transport::Sse,
+        access: granted.access.clone(),
+        lease,
+    };
+    let session = place
+        .open(opening)
+        .map_err(|error| Rejection::open(error, None))?;
     stream(&granted, &session, None).ok_or(Rejection::NotFound)
 }
 
@@ -59,9 +69,10 @@ pub(crate) async fn post(
     let body = read::body(&granted.server, granted.snapshot.http.max_body, request).await?;
     let frames = match Frame::from_client(body.clone()) {
         Ok(frame) => vec![frame],
-        Err(Refused { error: FrameError::Batch, .. })
-            if session.version().is_some_and(Version::batches) =>
-        {
+        Err(Refused {
+            error: FrameError::Batch,
+            ..
+        }) if session.version().is_some_and(Version::batches) => {
             Frame::batch_from_client(body, MAX_BATCH)?
         }
         Err(refused) => return Err(refused.into()),
@@ -90,8 +101,12 @@ fn stream(
 ) -> Option<Response<Body>> {
     let (claim, missed) = session.attach(STANDING, after)?;
     let id = session.id().text();
-    let mut events =
-        Events::new(session.clone(), claim, EventIds::Session(id.clone()), &missed);
+    let mut events = Events::new(
+        session.clone(),
+        claim,
+        EventIds::Session(id.clone()),
+        &missed,
+    );
     // Also to a client that came back: it may have forgotten where to post.
     events.preface(Bytes::from(format!(
         "event: endpoint\ndata: {}/{}/messages?session_id={id}\n\n",
@@ -102,7 +117,9 @@ fn stream(
 
 /// The one parameter, which may stand once.
 fn session_id(query: &str) -> Option<&str> {
-    let mut ids = query.split('&').filter_map(|pair| pair.strip_prefix("session_id="));
+    let mut ids = query
+        .split('&')
+        .filter_map(|pair| pair.strip_prefix("session_id="));
     let id = ids.next()?;
     ids.next().is_none().then_some(id)
 }

@@ -44,7 +44,10 @@ pub(crate) async fn post(
     let body = read::body(&granted.server, granted.snapshot.http.max_body, request).await?;
     let frame = match Frame::from_client(body.clone()) {
         Ok(frame) => frame,
-        Err(Refused { error: FrameError::Batch, .. }) => {
+        Err(Refused {
+            error: FrameError::Batch,
+            ..
+        }) => {
             return batch(&granted, head, accepts, body).await;
         }
         Err(refused) => return Err(refused.into()),
@@ -55,7 +58,9 @@ pub(crate) async fn post(
     if frame.method() == "initialize" && frame.kind() == Kind::Request {
         return initialize(granted, accepts, frame).await;
     }
-    let session = head.session.ok_or(Rejection::BadRequest("Mcp-Session-Id is required"))??;
+    let session = head
+        .session
+        .ok_or(Rejection::BadRequest("Mcp-Session-Id is required"))??;
     head.version?;
     match frame.kind() {
         Kind::Request => request_in(&granted, &session, accepts, frame).await,
@@ -73,7 +78,9 @@ pub(crate) fn get(granted: &Granted, headers: &HeaderMap) -> Result<Response<Bod
     if !read::accepts(headers).stream {
         return Err(Rejection::NotAcceptable);
     }
-    let session = head.session.ok_or(Rejection::BadRequest("Mcp-Session-Id is required"))??;
+    let session = head
+        .session
+        .ok_or(Rejection::BadRequest("Mcp-Session-Id is required"))??;
     head.version?;
     let (lane, after) = match headers.get("last-event-id") {
         None => (STANDING, None),
@@ -91,7 +98,9 @@ pub(crate) fn delete(granted: &Granted, headers: &HeaderMap) -> Result<Response<
     if head.modern {
         return Err(Rejection::Method("POST"));
     }
-    let session = head.session.ok_or(Rejection::BadRequest("Mcp-Session-Id is required"))??;
+    let session = head
+        .session
+        .ok_or(Rejection::BadRequest("Mcp-Session-Id is required"))??;
     session.end(EndReason::Client);
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -115,7 +124,11 @@ impl Head {
         let modern = named == Some(MODERN);
         let known = modern || named.is_none_or(|name| Version::parse(name).is_some());
         let refusal = Rejection::BadRequest("Unsupported MCP-Protocol-Version");
-        Ok(Self { session, modern, version: if known { Ok(()) } else { Err(refusal) } })
+        Ok(Self {
+            session,
+            modern,
+            version: if known { Ok(()) } else { Err(refusal) },
+        })
     }
 }
 
@@ -130,14 +143,24 @@ async fn initialize(
     }
     let place = granted.server.sessions.reserve(&granted.principal);
     let place = place.map_err(|error| Rejection::open(error, id.clone()))?;
-    let served = granted.snapshot.backends.get(&granted.backend).ok_or(Rejection::NotFound)?;
+    let served = granted
+        .snapshot
+        .backends
+        .get(&granted.backend)
+        .ok_or(Rejection::NotFound)?;
     let lease: Lease = served
         .backend
         .lease(&granted.principal)
         .await
         .map_err(|error| Rejection::lease(error, id.clone()))?;
-    let opening = Opening { transport: Transport::Http, access: granted.access.clone(), lease };
-    let session = place.open(opening).map_err(|error| Rejection::open(error, id))?;
+    let opening = Opening {
+        transport: Transport::Http,
+        access: granted.access.clone(),
+        lease,
+    };
+    let session = place
+        .open(opening)
+        .map_err(|error| Rejection::open(error, id))?;
     let unopened = Unopened(Some(session.clone()));
     let text = session.id().text();
     let mut response = request_in(&granted, &session, accepts, frame).await?;
@@ -184,7 +207,9 @@ async fn request_in(
     let mut post = session.post(1, streams);
     match send::request(session, frame, post.lane).await {
         Ok(()) => {}
-        Err(send::Refusal::Denied(denied)) => return Ok(reply(accepts, denied_error(&id, &denied))),
+        Err(send::Refusal::Denied(denied)) => {
+            return Ok(reply(accepts, denied_error(&id, &denied)));
+        }
         Err(send::Refusal::Send(error)) => return Ok(reply(accepts, send_error(&id, error))),
     }
     match wait(session, &mut post, accepts, opens).await {
@@ -225,13 +250,21 @@ async fn batch(
     accepts: Accepts,
     body: Bytes,
 ) -> Result<Response<Body>, Rejection> {
-    let refused = || Rejection::Frame(Refused { error: FrameError::Batch, id: None });
+    let refused = || {
+        Rejection::Frame(Refused {
+            error: FrameError::Batch,
+            id: None,
+        })
+    };
     let session = head.session.ok_or_else(refused)??;
     if !session.version().is_some_and(Version::batches) {
         return Err(refused());
     }
     let frames = Frame::batch_from_client(body, MAX_BATCH)?;
-    let calls = frames.iter().filter(|frame| frame.kind() == Kind::Request).count();
+    let calls = frames
+        .iter()
+        .filter(|frame| frame.kind() == Kind::Request)
+        .count();
     if calls > 0 && granted.server.drain.is_draining() {
         return Err(Rejection::Draining);
     }
@@ -268,11 +301,17 @@ fn stream(session: &Arc<Session>, lane: u32, after: Option<u64>) -> Option<Respo
 
 /// The response that carries a stream.
 pub(crate) fn event_stream(events: Events) -> Response<Body> {
-    let mut response = Response::new(Body::Events(Box::new(events)));
+    let mut response = Response::new(Body::events(events));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
-    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    headers.insert(
+        CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, no-transform"),
+    );
+    headers.insert(
+        HeaderName::from_static("x-accel-buffering"),
+        HeaderValue::from_static("no"),
+    );
     response
 }
 
@@ -288,7 +327,10 @@ fn reply(accepts: Accepts, answer: Bytes) -> Response<Body> {
     let mut response = json(StatusCode::OK, text.freeze());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    headers.insert(
+        CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, no-transform"),
+    );
     response
 }
 
@@ -303,7 +345,10 @@ pub(crate) fn accepted() -> Response<Body> {
 /// one makes a client of both eras turn to `initialize`.
 fn modern(frame: &Frame) -> Rejection {
     let id = frame.id_bytes();
-    Rejection::Frame(Refused { error: FrameError::NotMessage, id })
+    Rejection::Frame(Refused {
+        error: FrameError::NotMessage,
+        id,
+    })
 }
 
 /// `LANE-SEQ`, as [`Events`] writes them.

@@ -68,8 +68,14 @@ impl Rule {
 /// True when a URI has a `.` or `..` segment, in whatever spelling.
 #[must_use]
 pub fn climbs(uri: &str) -> bool {
-    let plain = uri.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/").replace("%5c", "/");
-    plain.split(['/', '\\', '?', '#']).any(|segment| segment == ".." || segment == ".")
+    let plain = uri
+        .to_ascii_lowercase()
+        .replace("%2e", ".")
+        .replace("%2f", "/")
+        .replace("%5c", "/");
+    plain
+        .split(['/', '\\', '?', '#'])
+        .any(|segment| segment == ".." || segment == ".")
 }
 
 /// `[backends.X.filter]`.
@@ -95,7 +101,10 @@ mod tests {
 
     #[test]
     fn deny_wins_and_an_allow_list_closes_the_rest() {
-        let rule = Rule { allow: globs(&["read_*", "write_a"]), deny: globs(&["write_*"]) };
+        let rule = Rule {
+            allow: globs(&["read_*", "write_a"]),
+            deny: globs(&["write_*"]),
+        };
         assert!(rule.permits("read_file"));
         assert!(!rule.permits("write_a"));
         assert!(!rule.permits("move"));
@@ -104,8 +113,15 @@ mod tests {
 
     #[test]
     fn dot_segments_are_seen_in_every_spelling() {
-        for uri in ["file:///a/../b", "file:///a/%2e%2E/b", "file:///a/.%2e/b", "file:///a/./b",
-            "file:///a%2f..%2fb", "file:///a\\..\\b", "file:///a/.."] {
+        for uri in [
+            "file:///a/../b",
+            "file:///a/%2e%2E/b",
+            "file:///a/.%2e/b",
+            "file:///a/./b",
+            "file:///a%2f..%2fb",
+            "file:///a\\..\\b",
+            "file:///a/..",
+        ] {
             assert!(climbs(uri), "{uri}");
         }
         assert!(!climbs("file:///a/..b/c.d/...e"));

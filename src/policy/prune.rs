@@ -53,7 +53,9 @@ impl Prune {
     /// # Errors
     /// [`Unreadable`]: the answer must not pass at all.
     pub fn apply(&self, answer: Frame) -> Result<Frame, Unreadable> {
-        let (Some(pruned), Some(result)) = (&self.0, answer.result()) else { return Ok(answer) };
+        let (Some(pruned), Some(result)) = (&self.0, answer.result()) else {
+            return Ok(answer);
+        };
         let (list, access) = &**pruned;
         let result = prune(result, *list, access).ok_or(Unreadable)?;
         Ok(answer.rewritten(&[(Slot::Result, &result)]))
@@ -77,8 +79,12 @@ impl List {
             Self::Templates => "uriTemplate",
         };
         let mut values = item.0.iter().filter(|(name, _)| name == key);
-        let (Some((_, value)), None) = (values.next(), values.next()) else { return false };
-        let Ok(name) = serde_json::from_str::<String>(value.get()) else { return false };
+        let (Some((_, value)), None) = (values.next(), values.next()) else {
+            return false;
+        };
+        let Ok(name) = serde_json::from_str::<String>(value.get()) else {
+            return false;
+        };
         match self {
             Self::Tools => access.permits_tool(&name),
             Self::Prompts => access.permits_prompt(&name),

@@ -60,7 +60,11 @@ impl Session {
     /// The answer to `initialize` settles the revision, and that the instance is of use.
     fn started(&self, call: &Call, frame: &Frame) {
         let mut state = self.state.lock();
-        if state.starting.take_if(|starting| starting.id == call.id).is_none() {
+        if state
+            .starting
+            .take_if(|starting| starting.id == call.id)
+            .is_none()
+        {
             return;
         }
         if let (Kind::Result, Some(result)) = (frame.kind(), frame.result()) {

@@ -92,7 +92,10 @@ struct Lane {
 
 impl Streams {
     pub(crate) fn new(bounds: Bounds) -> Self {
-        let standing = Lane { streams: true, ..Lane::default() };
+        let standing = Lane {
+            streams: true,
+            ..Lane::default()
+        };
         Self {
             bounds,
             lanes: BTreeMap::from([(STANDING, standing)]),
@@ -109,7 +112,12 @@ impl Streams {
         let number = self.next_lane;
         self.next_lane += 1;
         let (first, receiver) = oneshot::channel();
-        let lane = Lane { first: Some(first), streams, owed: Some(calls), ..Lane::default() };
+        let lane = Lane {
+            first: Some(first),
+            streams,
+            owed: Some(calls),
+            ..Lane::default()
+        };
         self.lanes.insert(number, lane);
         (number, receiver)
     }
@@ -126,17 +134,24 @@ impl Streams {
     /// The lanes on which a POST waits or streams, oldest first, that take more than an answer.
     pub(crate) fn posts(&self) -> impl Iterator<Item = u32> {
         let open = |lane: &Lane| lane.streams && (lane.first.is_some() || lane.reader.is_some());
-        self.lanes.iter().filter(move |(n, lane)| **n != STANDING && open(lane)).map(|(n, _)| *n)
+        self.lanes
+            .iter()
+            .filter(move |(n, lane)| **n != STANDING && open(lane))
+            .map(|(n, _)| *n)
     }
 
     /// True when the standing stream has a reader.
     pub(crate) fn is_standing(&self) -> bool {
-        self.lanes.get(&STANDING).is_some_and(|lane| lane.reader.is_some())
+        self.lanes
+            .get(&STANDING)
+            .is_some_and(|lane| lane.reader.is_some())
     }
 
     /// True when any lane has a reader, or a POST waits.
     pub(crate) fn is_read(&self) -> bool {
-        self.lanes.values().any(|lane| lane.reader.is_some() || lane.first.is_some())
+        self.lanes
+            .values()
+            .any(|lane| lane.reader.is_some() || lane.first.is_some())
     }
 
     /// Puts a message that is no answer on a lane. False: that lane can't carry it.
@@ -155,7 +170,9 @@ impl Streams {
 
     /// Puts an answer on a lane, the last one of a POST closes it. Without data the call has none.
     pub(crate) fn answer(&mut self, number: u32, data: Option<Bytes>) {
-        let Some(lane) = self.lanes.get_mut(&number) else { return };
+        let Some(lane) = self.lanes.get_mut(&number) else {
+            return;
+        };
         let last = match &mut lane.owed {
             Some(owed) => {
                 *owed = owed.saturating_sub(1);
@@ -182,7 +199,9 @@ impl Streams {
 
     /// Turns a POST that still waits into a stream. False: it has its answer already.
     pub(crate) fn upgrade(&mut self, number: u32) -> bool {
-        let Some(lane) = self.lanes.get_mut(&number) else { return false };
+        let Some(lane) = self.lanes.get_mut(&number) else {
+            return false;
+        };
         if lane.first.take().is_none() {
             return lane.reader.is_some();
         }
@@ -209,20 +228,32 @@ impl Streams {
                 old.wake();
             }
         }
-        let missed = self.sent.iter().filter(|sent| sent.lane == lane && sent.event.seq > from);
-        Some((Claim { lane, generation }, missed.map(|sent| sent.event.clone()).collect()))
+        let missed = self
+            .sent
+            .iter()
+            .filter(|sent| sent.lane == lane && sent.event.seq > from);
+        Some((
+            Claim { lane, generation },
+            missed.map(|sent| sent.event.clone()).collect(),
+        ))
     }
 
     /// A number for an event that carries nothing but its id.
     pub(crate) fn prime(&mut self) -> Event {
         let seq = self.next_seq;
         self.next_seq += 1;
-        Event { seq, data: Bytes::new(), charged: false }
+        Event {
+            seq,
+            data: Bytes::new(),
+            charged: false,
+        }
     }
 
     /// Takes events for a reader, at most `most` bytes (or one). `Ready` with none: the stream ends.
     pub(crate) fn poll(&mut self, claim: Claim, most: usize, waker: &Waker) -> Poll<Vec<Event>> {
-        let Some(lane) = self.lanes.get_mut(&claim.lane) else { return Poll::Ready(Vec::new()) };
+        let Some(lane) = self.lanes.get_mut(&claim.lane) else {
+            return Poll::Ready(Vec::new());
+        };
         if lane.reader != Some(claim.generation) {
             return Poll::Ready(Vec::new());
         }
@@ -253,8 +284,10 @@ impl Streams {
 
     /// A reader went away. True: it was the lane's current one.
     pub(crate) fn detach(&mut self, claim: Claim) -> bool {
-        let current =
-            self.lanes.get(&claim.lane).is_some_and(|lane| lane.reader == Some(claim.generation));
+        let current = self
+            .lanes
+            .get(&claim.lane)
+            .is_some_and(|lane| lane.reader == Some(claim.generation));
         if current {
             self.cut(claim.lane);
         }
@@ -283,8 +316,14 @@ impl Streams {
     }
 
     fn append(&mut self, number: u32, data: Bytes) {
-        let Some(lane) = self.lanes.get_mut(&number) else { return };
-        let mut event = Event { seq: self.next_seq, data, charged: false };
+        let Some(lane) = self.lanes.get_mut(&number) else {
+            return;
+        };
+        let mut event = Event {
+            seq: self.next_seq,
+            data,
+            charged: false,
+        };
         self.next_seq += 1;
         if lane.reader.is_none() {
             self.keep(number, event);
@@ -305,7 +344,9 @@ impl Streams {
 
     /// Takes a lane from its reader; what waited can be asked for again.
     fn cut(&mut self, number: u32) {
-        let Some(lane) = self.lanes.get_mut(&number) else { return };
+        let Some(lane) = self.lanes.get_mut(&number) else {
+            return;
+        };
         lane.reader = None;
         lane.bytes = 0;
         if let Some(waker) = lane.waker.take() {
@@ -329,7 +370,11 @@ impl Streams {
 
     fn keep(&mut self, lane: u32, event: Event) {
         self.sent_bytes += event.data.len() + EVENT_COST;
-        self.sent.push_back(Sent { lane, event, at: Instant::now() });
+        self.sent.push_back(Sent {
+            lane,
+            event,
+            at: Instant::now(),
+        });
         while self.sent_bytes > self.bounds.replay && !self.sent.is_empty() {
             self.drop_oldest();
         }

@@ -20,9 +20,7 @@ use crate::{
     drain::Drain,
     policy::Access,
     principal::Principal,
-    session::{
-        Bounds, Config, EndReason, Session, SessionId, State, Budget, Streams, Transport,
-    },
+    session::{Bounds, Budget, Config, EndReason, Session, SessionId, State, Streams, Transport},
 };
 
 /// Why no session was opened.
@@ -97,7 +95,10 @@ impl Table {
             return Err(OpenError::FullForPrincipal);
         }
         *count += 1;
-        Ok(Place { table: self.clone(), principal: Some(principal.clone()) })
+        Ok(Place {
+            table: self.clone(),
+            principal: Some(principal.clone()),
+        })
     }
 
     /// The session with this id, if it has not ended.

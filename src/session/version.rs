@@ -72,13 +72,19 @@ pub(crate) fn offer(result: Bytes, asked: Option<&str>) -> Bytes {
     // Values stay raw, so that the child's numbers stay as they are.
     let members: Result<BTreeMap<String, Box<RawValue>>, _> = serde_json::from_slice(&result);
     let version = RawValue::from_string(format!("\"{}\"", asked.as_str()));
-    let (Ok(mut members), Ok(version)) = (members, version) else { return result };
+    let (Ok(mut members), Ok(version)) = (members, version) else {
+        return result;
+    };
     members.insert("protocolVersion".to_owned(), version);
     serde_json::to_vec(&members).map_or(result, Bytes::from)
 }
 
-const ALL: [Version; 4] =
-    [Version::V2024, Version::V2025March, Version::V2025June, Version::V2025November];
+const ALL: [Version; 4] = [
+    Version::V2024,
+    Version::V2025March,
+    Version::V2025June,
+    Version::V2025November,
+];
 
 #[cfg(test)]
 mod tests {
