@@ -121,17 +121,10 @@ impl Gateway {
             .spawn(reload::watch_certificates(shared.clone()));
         shared.clone().accept();
         tracing::info!(addresses = ?shared.listener.load().local_addrs(), "ready");
-        loop {
-            match signals.recv().await {
-                Some(Signal::Reload(config)) => {
-                    if let Err(error) = reload::apply(&shared, *config) {
-                        tracing::error!(
-                            error = format!("{error:#}"),
-                            "reload refused; nothing changed"
-                        );
-                    }
-                }
-                Some(Signal::Stop) | None => break,
+        while let Some(Signal::Reload(config)) = signals.recv().await {
+            if let Err(error) = reload::apply(&shared, *config) {
+                let error = format!("{error:#}");
+                tracing::error!(error, "reload refused; nothing changed");
             }
         }
         shutdown::run(&shared, &mut signals).await;

@@ -152,7 +152,7 @@ impl Watch {
                 Some(Box::new(config))
             }
             Err(problems) => {
-                say(&problems.to_string());
+                say(&problems.for_stderr());
                 tracing::error!("the changed configuration is not used; nothing changed");
                 None
             }
@@ -168,9 +168,8 @@ fn mark(path: &Path) -> Option<Mark> {
 
 /// Shows what the operator should hear.
 pub(super) fn warn(warnings: &Problems) {
-    let text = warnings.to_string();
-    if !text.is_empty() {
-        say(&text);
+    if !warnings.is_empty() {
+        say(&warnings.for_stderr());
     }
 }
 

@@ -19,7 +19,7 @@ pub fn run(args: &ServeArgs) -> ExitCode {
             life::run(config, Some(&args.config), |_| {})
         }
         Err(problems) => {
-            life::say(&problems.to_string());
+            life::say(&problems.for_stderr());
             ExitCode::from(USAGE)
         }
     }

@@ -52,8 +52,6 @@ pub(crate) enum Rejection {
     Draining,
     /// Over a cap; the id of the request, where there is one.
     Limit(Option<Bytes>),
-    /// An answer to one JSON-RPC request, on 200.
-    Rpc(Bytes),
     /// No instance; the id of the request, where there is one.
     Instance(Option<Bytes>, Duration),
 }
@@ -86,7 +84,6 @@ impl Rejection {
                 let error = frame::error_response(id, refused.error.code(), &message, None);
                 json(StatusCode::BAD_REQUEST, error)
             }
-            Self::Rpc(error) => json(StatusCode::OK, error),
             Self::Limit(Some(id)) => {
                 after(json(StatusCode::TOO_MANY_REQUESTS, limit_error(&id)), RETRY)
             }
@@ -116,73 +113,52 @@ impl Rejection {
     }
 
     fn words(&self) -> (StatusCode, &'static str, &'static str) {
+        use StatusCode as S;
         match self {
-            Self::Unauthorized(_) => (
-                StatusCode::UNAUTHORIZED,
-                "unauthorized",
-                "Valid credentials are required",
-            ),
-            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "No role grants this"),
-            Self::Origin => (
-                StatusCode::FORBIDDEN,
-                "origin_not_allowed",
-                "Origin not allowed",
-            ),
+            Self::Unauthorized(_) => (S::UNAUTHORIZED, "unauthorized", NO_CREDENTIALS),
+            Self::Forbidden => (S::FORBIDDEN, "forbidden", "No role grants this"),
+            Self::Origin => (S::FORBIDDEN, "origin_not_allowed", "Origin not allowed"),
             Self::Misdirected => (
-                StatusCode::MISDIRECTED_REQUEST,
+                S::MISDIRECTED_REQUEST,
                 "host_not_allowed",
                 "Host not allowed",
             ),
-            Self::NotFound => (StatusCode::NOT_FOUND, "not_found", "Not found"),
+            Self::NotFound => (S::NOT_FOUND, "not_found", "Not found"),
             Self::Method(_) => (
-                StatusCode::METHOD_NOT_ALLOWED,
+                S::METHOD_NOT_ALLOWED,
                 "method_not_allowed",
                 "Method not allowed",
             ),
             Self::MediaType => (
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                S::UNSUPPORTED_MEDIA_TYPE,
                 "unsupported_media_type",
-                "Content-Type must be application/json",
+                ONLY_JSON,
             ),
-            Self::NotAcceptable => (
-                StatusCode::NOT_ACCEPTABLE,
-                "not_acceptable",
-                "Accept must name application/json or text/event-stream",
-            ),
+            Self::NotAcceptable => (S::NOT_ACCEPTABLE, "not_acceptable", NOT_ACCEPTABLE),
             Self::BodyTooLarge => (
-                StatusCode::PAYLOAD_TOO_LARGE,
+                S::PAYLOAD_TOO_LARGE,
                 "body_too_large",
                 "The body is too large",
             ),
             Self::HeadTooLarge => (
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                S::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "headers_too_large",
                 "The header section is too large",
             ),
             Self::BodyTimeout => (
-                StatusCode::REQUEST_TIMEOUT,
+                S::REQUEST_TIMEOUT,
                 "timeout",
                 "The body didn't come in time",
             ),
-            Self::BadRequest(message) => (StatusCode::BAD_REQUEST, "bad_request", message),
+            Self::BadRequest(message) => (S::BAD_REQUEST, "bad_request", message),
             Self::Draining => (
-                StatusCode::SERVICE_UNAVAILABLE,
+                S::SERVICE_UNAVAILABLE,
                 "draining",
                 "The gateway is shutting down",
             ),
-            Self::Limit(_) => (
-                StatusCode::TOO_MANY_REQUESTS,
-                "too_many",
-                "Too many at once",
-            ),
-            Self::Instance(..) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "unavailable",
-                "The server can't be started",
-            ),
-            Self::Frame(_) | Self::Rpc(_) => {
-                (StatusCode::BAD_REQUEST, "bad_request", "Bad request")
-            }
+            Self::Limit(_) => (S::TOO_MANY_REQUESTS, "too_many", "Too many at once"),
+            Self::Instance(..) => (S::SERVICE_UNAVAILABLE, "unavailable", NO_SERVER),
+            Self::Frame(_) => (S::BAD_REQUEST, "bad_request", "Bad request"),
         }
     }
 }
@@ -253,6 +229,10 @@ fn after(response: Response<Body>, retry: Duration) -> Response<Body> {
     with(response, RETRY_AFTER, HeaderValue::from(seconds.max(1)))
 }
 
+const NO_CREDENTIALS: &str = "Valid credentials are required";
+const ONLY_JSON: &str = "Content-Type must be application/json";
+const NOT_ACCEPTABLE: &str = "Accept must name application/json or text/event-stream";
+const NO_SERVER: &str = "The server can't be started";
 /// When to come back after a cap or a failed start.
 const RETRY: Duration = Duration::from_secs(1);
 /// When the successor is likely to be there.
