@@ -19,7 +19,6 @@ mod tests;
 pub use fuzz::fuzz_codec;
 
 /// Cuts what a peer writes into lines.
-#[derive(Debug)]
 pub struct LineReader<R> {
     source: R,
     max_message: usize,
@@ -216,7 +215,6 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
 }
 
 /// What is remembered of a line over the limit.
-#[derive(Debug)]
 struct Excess {
     id: Option<u64>,
     len: usize,

@@ -27,7 +27,7 @@ mod splice;
 #[cfg(test)]
 mod tests;
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use bytes::Bytes;
 
@@ -43,7 +43,7 @@ use self::{
 };
 
 /// One JSON-RPC message. Cloning copies no text.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Frame {
     bytes: Bytes,
     spans: Spans,
@@ -335,5 +335,16 @@ impl Frame {
 
     fn kept(&self, part: Part) -> Option<Bytes> {
         self.raw(part).map(Bytes::copy_from_slice)
+    }
+}
+
+/// Shows no content: arguments and results may hold secrets.
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frame")
+            .field("kind", &self.kind)
+            .field("method", &self.method())
+            .field("len", &self.bytes.len())
+            .finish()
     }
 }
