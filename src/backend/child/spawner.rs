@@ -9,19 +9,18 @@ use std::{
     fmt, io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    process::Stdio,
     sync::Arc,
     time::Duration,
 };
 
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::unix::pipe,
     process::Command,
     time::{error::Elapsed, timeout},
 };
 
-use super::{Child, Config, Process, SpawnError, command, launcher, process, spec::Spec};
+use super::{Child, Config, Exit, Process, SpawnError, command, launcher, process, spec::Spec};
 use crate::drain::Drain;
 
 /// What keeps the descendants of a command together.
@@ -57,8 +56,8 @@ pub struct Spawner {
 }
 
 impl Spawner {
-    /// Finds the strongest containment that works on this system, with the running executable as
-    /// launcher; its `main` must begin with [`run_if_launched`](launcher::run_if_launched).
+    /// With the strongest containment that works on this system, and the running executable as
+    /// launcher: its `main` must begin with [`run_if_launched`](launcher::run_if_launched).
     ///
     /// Each tree is watched by a task of `tasks`, so that its `wait` returns when all are gone.
     ///
@@ -66,9 +65,32 @@ impl Spawner {
     ///
     /// [`SpawnError::Launch`] when the launcher cannot be run in any way.
     pub async fn new(tasks: Drain) -> Result<Self, SpawnError> {
-        let launcher = own_executable()?;
-        let containment = strongest(&launcher).await?;
-        Ok(Self::with(launcher, containment, tasks))
+        Self::with_launcher(own_executable()?, tasks).await
+    }
+
+    /// As [`Spawner::new`], with another executable as launcher.
+    ///
+    /// # Errors
+    ///
+    /// As [`Spawner::new`].
+    pub async fn with_launcher(launcher: PathBuf, tasks: Drain) -> Result<Self, SpawnError> {
+        let strongest = if cfg!(target_os = "linux") {
+            Containment::Namespace
+        } else {
+            Containment::Group
+        };
+        let mut spawner = Self {
+            launcher: launcher.into(),
+            containment: strongest,
+            tasks,
+        };
+        if let Err(reason) = spawner.probe().await {
+            tracing::warn!(%reason, "no PID namespaces here: children are contained by a reaper");
+            spawner.containment = Containment::Reaper;
+            spawner.probe().await?;
+        }
+        process::adopt_orphans(spawner.containment);
+        Ok(spawner)
     }
 
     /// With a launcher and a containment that the caller knows to work.
@@ -99,10 +121,20 @@ impl Spawner {
     /// See [`SpawnError`].
     pub async fn spawn(&self, config: &Config) -> Result<Child, SpawnError> {
         let spec = command::prepare(config)?;
+        if self.containment == Containment::Group {
+            return Ok(self.start(direct_command(&spec))?);
+        }
+        let mut child = self.start(self.launcher_command())?;
+        timeout(TELL_TIMEOUT, child.stdin.write_all(&spec.encode()))
+            .await
+            .map_err(timed_out)??;
+        Ok(child)
+    }
+
+    fn start(&self, mut command: Command) -> io::Result<Child> {
         let (their_stdin, stdin) = io::pipe()?;
         let (stdout, their_stdout) = io::pipe()?;
         let (stderr, their_stderr) = io::pipe()?;
-        let mut command = self.command(&spec);
         command
             .stdin(their_stdin)
             .stdout(their_stdout)
@@ -110,73 +142,65 @@ impl Spawner {
         let process = Process::spawn(&mut command, self.containment, &self.tasks)?;
         // The builder still holds the child's ends: with them stdout would never end.
         drop(command);
-        let mut child = Child {
+        Ok(Child {
             stdin: pipe::Sender::from_owned_fd(OwnedFd::from(stdin))?,
             stdout: pipe::Receiver::from_owned_fd(OwnedFd::from(stdout))?,
             stderr: pipe::Receiver::from_owned_fd(OwnedFd::from(stderr))?,
             process,
-        };
-        if self.containment != Containment::Group {
-            timeout(TELL_TIMEOUT, child.stdin.write_all(&spec.encode()))
-                .await
-                .map_err(timed_out)??;
-        }
-        Ok(child)
+        })
     }
 
-    fn command(&self, spec: &Spec) -> Command {
-        if self.containment != Containment::Group {
-            return launcher_command(&self.launcher, self.containment);
+    fn launcher_command(&self) -> Command {
+        let mut command = new_command(self.launcher.as_os_str());
+        command
+            .arg0(env!("CARGO_CRATE_NAME"))
+            .args(launcher::arguments(self.containment));
+        command
+    }
+
+    /// Runs all stages with nothing to start; the last one answers on stdout.
+    async fn probe(&self) -> io::Result<()> {
+        if self.containment == Containment::Group {
+            return Ok(());
         }
-        let mut command = new_command(spec.program.as_ref());
-        command
-            .arg0(spec.argv.first().unwrap_or(&spec.program))
-            .args(spec.argv.iter().skip(1))
-            .envs(spec.env.iter().map(|(name, value)| (name, value)))
-            .current_dir(&spec.cwd)
-            .process_group(0);
-        command
+        let Child {
+            stdin,
+            stdout,
+            stderr,
+            mut process,
+        } = self.start(self.launcher_command())?;
+        drop(stdin);
+        let (mut answer, mut reason) = (Vec::new(), String::new());
+        let exit = timeout(TELL_TIMEOUT, async {
+            stdout.take(PROBE_LEN).read_to_end(&mut answer).await?;
+            stderr.take(PROBE_LEN).read_to_string(&mut reason).await?;
+            io::Result::Ok(process.wait().await)
+        });
+        let exit = exit.await.map_err(timed_out)??;
+        if exit == Exit::Code(0) && answer == launcher::READY {
+            return Ok(());
+        }
+        let reason = reason.trim();
+        Err(io::Error::other(format!(
+            "the launcher ended with {exit}: {reason}"
+        )))
     }
 }
 
 /// The launcher reads what to start as soon as it runs; it does not on a machine that is stuck.
 const TELL_TIMEOUT: Duration = Duration::from_secs(10);
 
-async fn strongest(launcher: &Path) -> Result<Containment, SpawnError> {
-    if !cfg!(target_os = "linux") {
-        return Ok(Containment::Group);
-    }
-    if let Err(reason) = probe(launcher, Containment::Namespace).await {
-        tracing::warn!(%reason, "no PID namespaces here: children are contained by a reaper");
-        probe(launcher, Containment::Reaper).await?;
-        return Ok(Containment::Reaper);
-    }
-    Ok(Containment::Namespace)
-}
+/// More than a stage says of itself.
+const PROBE_LEN: u64 = 4 << 10;
 
-/// Runs all stages with nothing to start; the last one answers on stdout.
-async fn probe(launcher: &Path, containment: Containment) -> io::Result<()> {
-    let mut command = launcher_command(launcher, containment);
-    command.stdin(Stdio::null()).kill_on_drop(true);
-    let output = timeout(TELL_TIMEOUT, command.output())
-        .await
-        .map_err(timed_out)??;
-    if output.status.success() && output.stdout == launcher::READY {
-        return Ok(());
-    }
-    let reason = String::from_utf8_lossy(&output.stderr);
-    Err(io::Error::other(format!(
-        "{}: {}",
-        output.status,
-        reason.trim()
-    )))
-}
-
-fn launcher_command(launcher: &Path, containment: Containment) -> Command {
-    let mut command = new_command(launcher.as_os_str());
+fn direct_command(spec: &Spec) -> Command {
+    let mut command = new_command(&spec.program);
     command
-        .arg0(env!("CARGO_CRATE_NAME"))
-        .args(launcher::arguments(containment));
+        .arg0(spec.argv.first().unwrap_or(&spec.program))
+        .args(spec.argv.iter().skip(1))
+        .envs(spec.env.iter().map(|(name, value)| (name, value)))
+        .current_dir(&spec.cwd)
+        .process_group(0);
     command
 }
 

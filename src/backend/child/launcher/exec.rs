@@ -5,13 +5,14 @@
 //! stdin after the specification.
 
 use std::{
+    convert::Infallible,
+    ffi::{CString, OsString},
     fs::{self, File},
     io::{self, Write},
-    os::{fd::AsFd, unix::process::CommandExt},
-    process::Command,
+    os::{fd::AsFd, unix::ffi::OsStringExt},
 };
 
-use nix::sys::signal::SigSet;
+use nix::{sys::signal::SigSet, unistd};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
@@ -36,19 +37,7 @@ pub(super) fn run() -> Result<Ended, Failure> {
             .map_err(Failure::at("answering"));
     };
     reset_signals().map_err(Failure::at("resetting signals"))?;
-    #[allow(clippy::disallowed_methods, reason = "this stage becomes the command")]
-    let mut command = Command::new(&spec.program);
-    let error = command
-        .arg0(
-            spec.argv
-                .first()
-                .map_or(spec.program.as_os_str(), |name| name),
-        )
-        .args(spec.argv.iter().skip(1))
-        .env_clear()
-        .envs(spec.env.iter().map(|(name, value)| (name, value)))
-        .current_dir(&spec.cwd)
-        .exec();
+    let Err(error) = become_command(spec);
     let code = match error.kind() {
         io::ErrorKind::NotFound => NOT_FOUND,
         _ => NOT_EXECUTABLE,
@@ -56,31 +45,48 @@ pub(super) fn run() -> Result<Ended, Failure> {
     Err(Failure::new("cannot run the command", error).with_code(code))
 }
 
+/// The system call itself: the standard library's exec, like the C library's, would hand a file of
+/// unknown format to a shell.
+fn become_command(spec: Spec) -> io::Result<Infallible> {
+    unistd::chdir(spec.cwd.as_os_str())?;
+    let program = c_string(spec.program)?;
+    let argv = spec.argv.into_iter().map(c_string);
+    let argv = argv.collect::<io::Result<Vec<CString>>>()?;
+    let pairs = spec.env.into_iter().map(|(mut pair, value)| {
+        pair.push("=");
+        pair.push(value);
+        c_string(pair)
+    });
+    let env = pairs.collect::<io::Result<Vec<CString>>>()?;
+    Ok(unistd::execve(&program, &argv, &env)?)
+}
+
+fn c_string(value: OsString) -> io::Result<CString> {
+    Ok(CString::new(value.into_vec())?)
+}
+
 /// Unblocks all signals, and undoes what the gateway was told to ignore: exec keeps ignored signals
-/// ignored, but a handled one gets its default back.
+/// ignored, but a handled one gets its default back. SIGPIPE is always among them, for the runtime
+/// of this language ignores it.
 fn reset_signals() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    let _entered = runtime.enter();
     let ignored = ignored(&fs::read_to_string("/proc/self/status")?);
-    if ignored != 0 {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .build()?;
-        let _entered = runtime.enter();
-        for number in (1..=64).filter(|number| ignored >> (number - 1) & 1 == 1) {
-            // Refused for those that cannot be handled, or that the C library keeps for itself.
-            let _ = signal(SignalKind::from_raw(number));
-        }
+    for number in (1..=64).filter(|number| ignored >> (number - 1) & 1 == 1) {
+        // Refused for those that the C library keeps for itself.
+        let _ = signal(SignalKind::from_raw(number));
     }
     SigSet::empty().thread_set_mask()?;
     Ok(())
 }
 
-/// The ignored signals, one bit each, less SIGPIPE: the runtime ignores that one itself, and the
-/// standard library resets it at exec.
+/// The ignored signals, one bit each.
 fn ignored(status: &str) -> u64 {
-    const SIGPIPE: u64 = 1 << (nix::sys::signal::Signal::SIGPIPE as i32 - 1);
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.unwrap_or(0) & !SIGPIPE
+    mask.unwrap_or(u64::MAX)
 }
 
 /// As shells have it.
