@@ -113,9 +113,8 @@ impl Head {
         let (name, value) = field(line)?;
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => {
-                if std::mem::replace(&mut self.host, true) {
-                    return Err(Fault::HostRepeated);
-                }
+                let repeated = std::mem::replace(&mut self.host, true);
+                (!repeated).then_some(()).ok_or(Fault::HostRepeated)?;
             }
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 let length = decimal(value).ok_or(Fault::Length)?;

@@ -42,8 +42,11 @@ pub(super) struct Http1 {
 enum Stage {
     Open,
     Refusing(Box<Refusal>),
+    /// The refusal is out and nobody speaks any more.
+    Refused(Fault),
     /// Closed without a word.
     Closed,
+    /// hyper has to end what it began.
     Failed(Fault),
 }
 
@@ -83,13 +86,16 @@ impl Http1 {
     }
 
     pub(super) fn is_refusing(&self) -> bool {
-        matches!(self.stage, Stage::Refusing(_))
+        matches!(self.stage, Stage::Refusing(_) | Stage::Refused(_))
     }
 
     /// True when the peer may still be sending something that nobody will read.
     pub(super) fn has_unread(&self) -> bool {
-        let failed = matches!(self.stage, Stage::Failed(_));
-        failed || matches!(self.request, Request::Body(_)) || !self.held.is_empty()
+        match self.stage {
+            Stage::Refusing(_) | Stage::Refused(_) | Stage::Closed => false,
+            Stage::Failed(_) => true,
+            Stage::Open => matches!(self.request, Request::Body(_)) || !self.held.is_empty(),
+        }
     }
 
     pub(super) fn poll_read<IO: AsyncRead + AsyncWrite>(
@@ -103,15 +109,17 @@ impl Http1 {
             match &mut self.stage {
                 Stage::Open => {}
                 Stage::Closed => return Poll::Ready(Ok(())),
-                Stage::Failed(fault) => return Poll::Ready(Err((*fault).into())),
+                Stage::Failed(fault) | Stage::Refused(fault) => {
+                    return Poll::Ready(Err((*fault).into()));
+                }
                 Stage::Refusing(refusal) => {
                     std::task::ready!(refusal.poll(io.as_mut(), watch, cx));
-                    self.stage = Stage::Failed(refusal.fault());
+                    self.stage = Stage::Refused(refusal.fault());
                     continue;
                 }
             }
             if !self.held.is_empty() {
-                if self.from_held(watch, buf) {
+                if self.unhold(watch, buf) {
                     return Poll::Ready(Ok(()));
                 }
                 if !matches!(self.stage, Stage::Open) {
@@ -140,7 +148,7 @@ impl Http1 {
     }
 
     /// Passes held bytes on as far as they may; true when there were any.
-    fn from_held(&mut self, watch: &Watch<'_>, buf: &mut ReadBuf<'_>) -> bool {
+    fn unhold(&mut self, watch: &Watch<'_>, buf: &mut ReadBuf<'_>) -> bool {
         if self.held.cleared == 0 && !matches!(self.request, Request::Done) {
             let mut held = std::mem::take(&mut self.held);
             match self.admit(held.unread(), watch) {
