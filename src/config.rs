@@ -89,7 +89,7 @@ pub struct SessionConfig {
     pub resume_grace: Duration,
     /// Kept per session for `Last-Event-ID`, bytes; zero keeps nothing.
     pub replay_buffer: usize,
-    /// One line from a child, bytes; below 2 GiB.
+    /// One line from a child, bytes; at most 2 GiB.
     pub max_message: usize,
 }
 

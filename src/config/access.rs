@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, time::SystemTime};
 use toml::{Spanned, de::DeValue};
 
 use super::{
+    backends::is_backend_name,
     context::{Context, Span},
     expand::Text,
     known::nearest,
@@ -31,7 +32,15 @@ pub(super) fn read(
     backends: &[String],
 ) -> (auth::Config, policy::Config) {
     let mut roles = BTreeMap::new();
-    if let Some(mut table) = root.table("roles") {
+    let table = root.table("roles");
+    if table.is_none() && root.has("roles") {
+        root.cx.mark_broken("roles");
+    }
+    if let Some(mut table) = table {
+        // Those that are no tables are named all the same: keys that hold them are not wrong.
+        for (name, _) in table.members() {
+            roles.insert(name.into_inner(), Role::default());
+        }
         for (name, table) in table.named() {
             check_name(
                 table.cx,
@@ -54,7 +63,7 @@ pub(super) fn read(
         admit_anonymous(&table, server, &mut roles);
     }
     let blocks = table.tables("keys");
-    if blocks.is_empty() && !anonymous && !table.has("keys") {
+    if blocks.is_empty() && !anonymous && !table.has("keys") && !table.is_broken_flag(ANONYMOUS) {
         nobody(table.cx, &table.span);
     }
     let keys = keys(blocks, &roles);
@@ -80,6 +89,7 @@ fn admit_anonymous(table: &Table<'_>, server: &Server, roles: &mut BTreeMap<Stri
                 .also(address, "others can reach this address")
                 .help("remove it and write `[[auth.keys]]`, or listen on 127.0.0.1"),
         );
+        return;
     }
     let problem = if roles.contains_key(ANONYMOUS) {
         Problem::warning("whoever can reach the gateway is let in without a key")
@@ -120,7 +130,7 @@ fn entry(
     let name = name(table, seen);
     let sha256 = digest(table, seen);
     let granted = table.strings("roles").unwrap_or_default();
-    for role in &granted {
+    for role in granted.iter().filter(|_| !table.cx.is_broken("roles")) {
         check_role(table, role, roles);
     }
     if granted.is_empty() && !table.has("roles") {
@@ -173,10 +183,11 @@ fn digest(table: &mut Table<'_>, seen: &Seen) -> Option<([u8; 32], Span)> {
     let digest = match value::sha256(&text.value) {
         Ok(digest) => digest,
         Err(refusal) => {
-            // It may be the key itself: a few characters are enough to find it again.
-            table
-                .cx
-                .mask((text.span.start + 6).min(text.span.end)..text.span.end.saturating_sub(1));
+            if !text.outside {
+                // It may be the key itself: a few characters are enough to find it again.
+                let start = (text.span.start + 6).min(text.span.end);
+                table.cx.mask(start..text.span.end.saturating_sub(1));
+            }
             table.refused("sha256", &text.span, refusal);
             return None;
         }
@@ -198,9 +209,14 @@ fn check_role(table: &Table<'_>, text: &Text, roles: &BTreeMap<String, Role>) {
     }
     let help = match nearest(&text.value, roles.keys().map(String::as_str)) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("write `[roles.{}]` with what it grants", text.shown()),
+        None if text.outside => "write its block under `[roles]`".to_owned(),
+        None => format!("write `[roles.{}]` with what it grants", text.value),
     };
-    let message = format!("no role is named `{}`", text.shown());
+    let message = if text.outside {
+        "no role has this name".to_owned()
+    } else {
+        format!("no role is named `{}`", text.value)
+    };
     table
         .cx
         .report(Problem::error(message).at(&text.span).help(help).distant());
@@ -237,9 +253,13 @@ fn role(mut table: Table<'_>, backends: &[String]) -> Role {
     let mut grants = BTreeMap::new();
     for (backend, mut grant) in table.named() {
         let name = backend.get_ref();
-        if name != "*" && !backends.contains(name) {
+        // Without any backend the file has a problem already.
+        if name != "*" && !backends.is_empty() && !backends.contains(name) {
             let help = match nearest(name, backends.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean `{near}`?"),
+                None if !is_backend_name(name) => {
+                    "name one backend, or write \"*\" for all".to_owned()
+                }
                 None => format!("write `[backends.{name}]`, or \"*\" for all backends"),
             };
             let message = format!("no backend is named `{name}`");

@@ -26,6 +26,7 @@ pub(super) struct Context<'a> {
     problems: RefCell<Vec<Problem>>,
     masked: RefCell<Vec<Span>>,
     watched: RefCell<Vec<PathBuf>>,
+    broken: RefCell<Vec<&'static str>>,
 }
 
 impl<'a> Context<'a> {
@@ -43,6 +44,7 @@ impl<'a> Context<'a> {
             problems: RefCell::default(),
             masked: RefCell::default(),
             watched: RefCell::default(),
+            broken: RefCell::default(),
         }
     }
 
@@ -61,6 +63,16 @@ impl<'a> Context<'a> {
         if !watched.contains(&path) {
             watched.push(path);
         }
+    }
+
+    /// Remembers a table that couldn't be read, so that references into it are not blamed.
+    pub(super) fn mark_broken(&self, table: &'static str) {
+        self.broken.borrow_mut().push(table);
+    }
+
+    /// True when a table couldn't be read.
+    pub(super) fn is_broken(&self, table: &str) -> bool {
+        self.broken.borrow().contains(&table)
     }
 
     /// A path of the file, relative ones from the file's own folder.

@@ -147,7 +147,8 @@ fn variable(cx: &Context<'_>, name: &str, span: &Span) -> Option<String> {
     } else {
         match cx.world.var(name).map(std::ffi::OsString::into_string) {
             Some(Ok(value)) => return Some(value),
-            Some(Err(_)) => Problem::error(format!("the variable `{name}` is not UTF-8 text")),
+            Some(Err(_)) => Problem::error(format!("the variable `{name}` is not UTF-8 text"))
+                .help(format!("set `{name}` to text")),
             None => Problem::error(format!("the environment variable `{name}` is not set")).help(
                 format!("set `{name}` before the start, or write `${{file:PATH}}`"),
             ),
@@ -197,7 +198,11 @@ fn file(cx: &Context<'_>, path: &str, span: &Span) -> Option<String> {
         Ok(text) => Some(text),
         Err(_) => {
             let shown = full.display();
-            cx.report(Problem::error(format!("`{shown}` is not UTF-8 text")).at(span));
+            cx.report(
+                Problem::error(format!("`{shown}` is not UTF-8 text"))
+                    .at(span)
+                    .help("name a text file"),
+            );
             None
         }
     }

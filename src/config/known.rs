@@ -30,10 +30,11 @@ pub(super) fn judge(table: &str, key: &str, asked: &[&'static str]) -> Verdict {
         return Verdict::Unknown(format!("did you mean `{near}`?"));
     }
     if let Some((home, _)) = HOMES.iter().find(|(_, keys)| keys.contains(&key)) {
-        return Verdict::Unknown(format!("`{key}` belongs into `[{home}]`"));
+        return Verdict::Unknown(format!("`{key}` belongs in `[{home}]`"));
     }
     let mut known: Vec<_> = asked.to_vec();
     known.sort_unstable();
+    known.dedup();
     Verdict::Unknown(if known.is_empty() {
         "remove it".to_owned()
     } else {
@@ -61,6 +62,15 @@ pub(super) fn nearest<'a>(
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
+
+/// True when what stands under this name may be a secret.
+pub(super) fn speaks_of_secret(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    SECRET_WORDS.iter().any(|word| name.contains(word))
+}
+
+/// Parts of names that stand for secrets.
+const SECRET_WORDS: [&str; 5] = ["KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL"];
 
 /// Table (names of the user's as `*`) and the keys there that have to wait for their feature.
 const UNAVAILABLE: &[(&str, &[&str])] = &[
@@ -185,7 +195,7 @@ mod tests {
         let judged = judge("limits", "drain_timeout", &["max_body"]);
         assert_eq!(
             judged,
-            Verdict::Unknown("`drain_timeout` belongs into `[server]`".to_owned())
+            Verdict::Unknown("`drain_timeout` belongs in `[server]`".to_owned())
         );
     }
 }

@@ -50,7 +50,7 @@ fn sessions(table: &mut Table<'_>) -> SessionConfig {
         idle_timeout: table.duration("session_idle_timeout", base.idle_timeout, SECOND..=MONTH),
         resume_grace: table.duration("resume_grace", base.resume_grace, Duration::ZERO..=HOUR),
         replay_buffer: table.size("replay_buffer", base.replay_buffer, 0..=GIB),
-        max_message: table.size("max_message", base.max_message, KIB..=2 * GIB - 1),
+        max_message: table.size("max_message", base.max_message, KIB..=2 * GIB),
     };
     let per_principal = base.max_sessions_per_principal.min(sessions.max_sessions);
     sessions.max_sessions_per_principal = count(table, "max_sessions_per_principal", per_principal);

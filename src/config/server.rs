@@ -256,7 +256,7 @@ fn protection(server: &mut Table<'_>, insecure: bool, hosts: &Hosts<'_>) -> tls:
         .find(|(address, _)| !is_loopback(address));
     let switch = server.place("insecure_http");
     let Some(mut table) = server.table("tls") else {
-        if server.has("tls") {
+        if server.has("tls") || server.is_broken_flag("insecure_http") {
             return none;
         }
         if insecure {

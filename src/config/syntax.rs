@@ -127,6 +127,7 @@ fn problem(error: &Error) -> Problem {
         None => (error.message(), None),
     };
     let problem = Problem::error(format!("not valid TOML: {what}")).help(match expected {
+        _ if what == "duplicate key" => "each key and table stands once: remove one".to_owned(),
         Some("nothing") | None => "see https://toml.io for how values are written".to_owned(),
         Some(expected) => format!("expected {expected}"),
     });

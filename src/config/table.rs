@@ -105,6 +105,13 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// True when a flag of this name is there but is neither true nor false.
+    pub(super) fn is_broken_flag(&self, key: &str) -> bool {
+        self.entries
+            .get(key)
+            .is_some_and(|node| !node.get_ref().is_bool())
+    }
+
     pub(super) fn string(&mut self, key: &'static str) -> Option<Text> {
         let node = self.take(key)?;
         string(self.cx, &self.name(key), node)
@@ -290,8 +297,11 @@ impl<'a> Table<'a> {
 
     /// Reports each key that nothing asked for.
     pub(super) fn finish(self) {
-        for (key, _) in self.members() {
+        for (key, node) in self.members() {
             if !self.asked.contains(&key.get_ref().as_str()) {
+                if node.get_ref().is_str() && known::speaks_of_secret(key.get_ref()) {
+                    self.cx.mask(node.span());
+                }
                 self.unknown(&key);
             }
         }

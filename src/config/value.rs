@@ -189,7 +189,7 @@ pub(super) fn origin(text: &str) -> Result<String, Refusal> {
     };
     // `http` reads "https://a" and "https://a/" alike; browsers send the former.
     if text.matches('/').count() != 2 || uri.query().is_some() || text.contains('#') {
-        return refuse("an origin has no path", help);
+        return refuse("not an origin: it has a path", help);
     }
     let default = if scheme == "https" { 443 } else { 80 };
     Ok(match uri.port_u16().filter(|port| *port != default) {
@@ -208,7 +208,7 @@ pub(super) fn public_url(text: &str) -> Result<Uri, Refusal> {
         return refuse("not an http or https URL", help);
     }
     if uri.query().is_some() || text.contains('#') {
-        return refuse("a public URL has no query and no fragment", help);
+        return refuse("not a public URL: it has a query or a fragment", help);
     }
     Ok(uri)
 }
