@@ -1,0 +1,219 @@
+//! The outcomes as Markdown tables, readable as they are.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use load::report::Report;
+use tokio::process::Command;
+
+use crate::Options;
+use crate::turns::{Kind, Outcome};
+
+/// What a reader needs to run it again.
+pub(crate) struct Machine {
+    cores: usize,
+    processor: String,
+    system: String,
+    gatehouse: Option<String>,
+    settings: String,
+}
+
+impl Machine {
+    /// Asks the kernel and the gateway's binary.
+    pub(crate) async fn read(options: &Options) -> Self {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let processor = read("/proc/cpuinfo");
+        let processor = processor
+            .lines()
+            .find(|line| line.starts_with("model name"));
+        let processor = processor
+            .and_then(|line| line.split_once(": "))
+            .map_or("", |pair| pair.1);
+        let gatehouse = match &options.gatehouse {
+            Some(binary) => {
+                let mut command = Command::new(binary);
+                command
+                    .arg("--version")
+                    .stdin(Stdio::null())
+                    .kill_on_drop(true);
+                let output = command.output().await;
+                output
+                    .ok()
+                    .map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned())
+            }
+            None => None,
+        };
+        let config = if options.full { "full" } else { "basic" };
+        Self {
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            processor: processor.to_owned(),
+            system: format!("Linux {}", read("/proc/sys/kernel/osrelease").trim()),
+            gatehouse,
+            settings: format!(
+                "isolation `{}`, configuration `{config}`, {} turns of {} s each, median",
+                options.isolation, options.rounds, options.seconds
+            ),
+        }
+    }
+}
+
+/// Writes a table for each kind of load.
+pub(crate) fn markdown(
+    out: &mut impl Write,
+    machine: &Machine,
+    outcomes: &[Outcome],
+) -> anyhow::Result<()> {
+    let Machine {
+        cores,
+        processor,
+        system,
+        settings,
+        ..
+    } = machine;
+    writeln!(out, "{processor}, {cores} cores, {system}; {settings}.")?;
+    match &machine.gatehouse {
+        Some(version) => {
+            writeln!(
+                out,
+                "`{version}` with TLS 1.3, a key, a role and a tool filter; the bare"
+            )?;
+            writeln!(
+                out,
+                "bridge has none of these. Load, servers and children share the cores."
+            )?;
+        }
+        None => writeln!(
+            out,
+            "Yardsticks only. Load, servers and children share the cores."
+        )?,
+    }
+    for kind in [Kind::Many, Kind::One, Kind::Large, Kind::Idle] {
+        let of_kind: Vec<_> = outcomes
+            .iter()
+            .filter(|outcome| outcome.kind == kind)
+            .collect();
+        if of_kind.is_empty() {
+            continue;
+        }
+        writeln!(out, "\n**{}**\n", kind.title())?;
+        if kind == Kind::Idle {
+            idle(out, &of_kind)?;
+        } else {
+            timed(out, &of_kind)?;
+        }
+    }
+    Ok(())
+}
+
+fn timed(out: &mut impl Write, outcomes: &[&Outcome]) -> anyhow::Result<()> {
+    writeln!(
+        out,
+        "| server | calls/s | × bridge | p50 | p99 | CPU/call | × bridge | children | open p50 | faults |"
+    )?;
+    writeln!(
+        out,
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
+    )?;
+    for outcome in outcomes {
+        let family = outcome.way.split('/').next();
+        let bridge = outcomes
+            .iter()
+            .find(|other| other.server == "bare bridge" && Some(other.way) == family);
+        let ratio = |field: fn(&Report) -> f64| {
+            let (own, base) = (outcome.median(field)?, bridge?.median(field)?);
+            (own > 0.0 && base > 0.0).then(|| format!("{:.2}", own / base))
+        };
+        let rate = outcome.median(|turn| turn.calls_per_s);
+        let cpu = outcome
+            .median(|turn| turn.server_cpu_us)
+            .filter(|_| outcome.server != "pipe");
+        writeln!(
+            out,
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            title(outcome),
+            cell(rate.map(|rate| format!("{rate:.0}"))),
+            cell(ratio(|turn| turn.calls_per_s)),
+            cell(outcome.median(|turn| turn.p50_us).map(time)),
+            cell(outcome.median(|turn| turn.p99_us).map(time)),
+            cell(cpu.map(time)),
+            cell(ratio(|turn| turn.server_cpu_us)),
+            cell(outcome.median(|turn| turn.children_cpu_us).map(time)),
+            cell(outcome.median(|turn| turn.open_p50_us).map(time)),
+            faults(outcome),
+        )?;
+    }
+    Ok(())
+}
+
+fn idle(out: &mut impl Write, outcomes: &[&Outcome]) -> anyhow::Result<()> {
+    writeln!(
+        out,
+        "| server | sessions | each | server in all | opened in | open p50 | faults |"
+    )?;
+    writeln!(out, "| --- | ---: | ---: | ---: | ---: | ---: | --- |")?;
+    for outcome in outcomes {
+        let each = outcome.median(|turn| turn.kib_per_idle_session.unwrap_or_default());
+        let all = outcome.median(|turn| turn.pss_kib as f64);
+        writeln!(
+            out,
+            "| {} | {} | {} | {} | {} | {} | {} |",
+            title(outcome),
+            outcome.turns.first().map_or(0, |turn| turn.sessions),
+            cell(each.map(|kib| format!("{kib:.1} KiB"))),
+            cell(all.map(|kib| format!("{:.1} MiB", kib / 1024.0))),
+            cell(outcome.median(|turn| turn.opened_in_s * 1e6).map(time)),
+            cell(outcome.median(|turn| turn.open_p50_us).map(time)),
+            faults(outcome),
+        )?;
+    }
+    Ok(())
+}
+
+fn title(outcome: &Outcome) -> String {
+    format!("{} {}", outcome.server, outcome.way)
+        .trim()
+        .to_owned()
+}
+
+fn cell(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "–".to_owned())
+}
+
+/// Three digits and a unit.
+fn time(us: f64) -> String {
+    match us {
+        _ if us < 10.0 => format!("{us:.1} µs"),
+        _ if us < 1_000.0 => format!("{us:.0} µs"),
+        _ if us < 100_000.0 => format!("{:.1} ms", us / 1e3),
+        _ => format!("{:.2} s", us / 1e6),
+    }
+}
+
+/// Everything that went wrong in any turn.
+fn faults(outcome: &Outcome) -> String {
+    if let Some(failure) = &outcome.failure {
+        return format!(
+            "failed: {}",
+            failure.lines().next().unwrap_or_default().replace('|', "/")
+        );
+    }
+    let sum = |field: fn(&Report) -> u64| outcome.turns.iter().map(field).sum::<u64>();
+    let mut faults = Vec::new();
+    for (count, name) in [
+        (sum(|t| t.lost), "lost"),
+        (sum(|t| t.wrong), "wrong"),
+        (sum(|t| t.stray), "stray"),
+    ] {
+        if count > 0 {
+            faults.push(format!("{count} {name}"));
+        }
+    }
+    for (code, count) in outcome.turns.iter().flat_map(|turn| &turn.errors) {
+        faults.push(format!("{count} × {}", code.replace('|', "/")));
+    }
+    if faults.is_empty() {
+        "none".to_owned()
+    } else {
+        faults.join(", ")
+    }
+}
