@@ -20,6 +20,10 @@
 //! whatever reason, the kernel kills everything in the namespace: no walk over a process tree, no
 //! race against fork. Should the keeper be killed, init's parent-death signal does the same.
 //!
+//! A gateway without privileges makes the namespaces inside a user namespace in which its own user
+//! and group are the only ones, under their own numbers: a command sees the files of all others as
+//! owned by `nobody`, and cannot gain privileges from a set-user-id program.
+//!
 //! With [`Containment::Reaper`] one stage stays: a child subreaper to which every orphan of the
 //! command falls, and which kills all it finds until it has no child left. What is weaker there: a
 //! command of the gateway's own user can name, and so kill, its reaper (then the gateway, a

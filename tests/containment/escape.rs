@@ -281,7 +281,7 @@ async fn sigterm_goes_to_the_process_group_of_the_command() {
         let mut child = spawn(containment, &script).await;
         until_sleepers(&mark, 1).await;
         drop(child.stdin);
-        let exit = child.process.stop(Duration::from_secs(1)).await;
+        let exit = child.process.stop(Duration::from_millis(500)).await;
         let mut said = String::new();
         child.stdout.read_to_string(&mut said).await.unwrap();
         assert_eq!(
@@ -377,7 +377,7 @@ async fn a_gateway_without_privileges_contains_as_well() {
     }
     let _guard = host::alone().await;
     if !nix::unistd::geteuid().is_root() {
-        println!("all the tests run without privileges");
+        // Then every other test runs without privileges.
         return;
     }
     // Copies where another user may read them.

@@ -4,7 +4,7 @@
 //! Each stage is a fresh, single-threaded process, so all of it is safe code. It must never load a
 //! configuration, start a thread or a runtime that lives on, or read the specification of the
 //! command anywhere but in the stage that becomes it. Invariants: a stage that stays alive has
-//! every signal blocked and reads them one by one, so that none ends it but SIGKILL; it holds no
+//! every signal blocked that the C library lets it, and reads them one by one; it holds no
 //! descriptor of the command's once that runs.
 //!
 //! | stage | stays | does |

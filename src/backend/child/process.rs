@@ -210,9 +210,8 @@ impl Root {
             self.signal(Signal::SIGKILL);
             return;
         }
-        // A stage of the launcher blocks every signal: only SIGKILL ends it before its work is done.
         #[cfg(target_os = "linux")]
-        if !matches!(status, Ok(status) if status.signal() != Some(Signal::SIGKILL as i32)) {
+        if broke_off(status) {
             strays::sweep().await;
         }
         #[cfg(not(target_os = "linux"))]
@@ -259,6 +258,18 @@ pub(super) fn adopt_orphans(containment: Containment) {
     strays::adopt(containment);
     #[cfg(not(target_os = "linux"))]
     let _ = containment;
+}
+
+/// Whether the first stage may have ended before its work was done: it blocks every signal but
+/// SIGKILL and those that the C library keeps for itself. The others it raises when its work is
+/// done, to end as the command did.
+#[cfg(target_os = "linux")]
+fn broke_off(status: &io::Result<ExitStatus>) -> bool {
+    let Ok(status) = status else {
+        return true;
+    };
+    let signal = status.signal().map(Signal::try_from);
+    matches!(signal, Some(Ok(Signal::SIGKILL) | Err(_)))
 }
 
 fn exit(status: ExitStatus) -> Exit {
