@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{Config, Environment, MAX_FILE, Nowhere, Source, Strictness};
+use crate::config::{Config, Environment, Nowhere, Source, Strictness};
 
 /// Nothing exists here but every variable.
 struct Set;
@@ -273,7 +273,6 @@ fn what_is_no_such_file_is_refused() {
     let remote = refused(r#"{"mcpServers": {"r": {"url": "https://x"}, "n": {}, "m": 5}}"#);
     assert!(remote.contains("r: a remote server") && remote.contains("n: has no `command`"));
     assert!(refused(&"[".repeat(100_000)).contains("nested"));
-    assert!(MAX_JSON > MAX_FILE);
 }
 
 #[test]
