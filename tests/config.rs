@@ -18,8 +18,12 @@ use std::{
 };
 
 use gatehouse::{
+    auth,
     backend::Isolation,
-    config::{Config, Environment, Problems, Severity, Source, Strictness, fuzz_config},
+    config::{
+        BackendEntry, Config, Environment, Exposed, Parts, Problems, Severity, Source, Strictness,
+        fuzz_config,
+    },
     tls,
 };
 
@@ -381,6 +385,39 @@ fn a_certificate_of_our_own_is_for_every_name_of_the_gateway() {
         ]
     );
     assert_eq!(config.http.allowed_hosts, ["gate.internal"]);
+}
+
+#[test]
+fn without_a_file_nothing_is_exposed_unprotected() {
+    let parts = |address: &str, source: tls::Source, anonymous: bool| Parts {
+        addresses: vec![address.parse().unwrap()],
+        tls: tls::Config {
+            source,
+            keylog: false,
+        },
+        auth: auth::Config {
+            anonymous,
+            keys: Vec::new(),
+        },
+        backends: vec![BackendEntry::new("a".to_owned(), vec!["b".to_owned()])],
+    };
+    let own = || tls::Source::SelfSigned {
+        dir: ".".into(),
+        names: Vec::new(),
+    };
+    let refused = Config::without_file(parts("192.0.2.1:1", tls::Source::None, false));
+    assert!(matches!(refused, Err(Exposed::Plain(_))));
+    let refused = Config::without_file(parts("0.0.0.0:1", own(), true));
+    assert!(matches!(refused, Err(Exposed::Anonymous(_))));
+    let config = Config::without_file(parts("127.0.0.1:1", tls::Source::None, true)).unwrap();
+    assert!(config.policy.roles["anonymous"].backends.contains_key("*"));
+    assert_eq!(config.http.allowed_hosts, ["127.0.0.1", "localhost"]);
+    let file = good(include_str!("config/valid/minimal.toml"));
+    assert_eq!(config.sessions, file.sessions);
+    assert_eq!(config.http.max_body, file.http.max_body);
+    assert_eq!(config.drain_timeout, file.drain_timeout);
+    assert_eq!(config.backends[0].config.warm, file.backends[0].config.warm);
+    assert!(Config::without_file(parts("192.0.2.1:1", own(), false)).is_ok());
 }
 
 #[test]

@@ -102,17 +102,18 @@ fn entry(
 ) -> Option<(Entry, Span, Span)> {
     let name = name(table, seen);
     let sha256 = digest(table, seen);
-    let granted = table.strings("roles").unwrap_or_default();
-    for role in granted.iter().filter(|_| !table.cx.is_broken("roles")) {
-        check_role(table, role, roles);
-    }
-    if granted.is_empty() && !table.has("roles") {
+    let roles_named = table.strings("roles");
+    if !table.has("roles") || roles_named.as_ref().is_some_and(Vec::is_empty) {
         table.cx.report(
             Problem::warning("this key holds no role: it can log in and do nothing")
-                .at(&table.span)
+                .at(&table.place("roles"))
                 .help("write roles = [\"NAME\"] with a role of `[roles]`")
                 .distant(),
         );
+    }
+    let granted = roles_named.unwrap_or_default();
+    for role in granted.iter().filter(|_| !table.cx.is_broken("roles")) {
+        check_role(table, role, roles);
     }
     let expires = expires(table);
     let ((name, name_span), (sha256, sha_span)) = (name?, sha256?);
