@@ -34,7 +34,7 @@ use crate::{backend::Isolation, config, telemetry};
 ///
 /// Without a command: `serve` when there is a proxy.toml in the current folder, otherwise `demo`.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "gatehouse", version, about, long_about, max_term_width = 100)]
+#[command(name = "gatehouse", version, max_term_width = 100)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

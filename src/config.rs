@@ -13,6 +13,8 @@ mod known;
 mod limits;
 mod pem;
 mod problem;
+mod protection;
+mod roles;
 mod server;
 mod syntax;
 mod table;
@@ -29,11 +31,12 @@ use toml::de::DeTable;
 
 use crate::{auth, backend, listener, policy, tls};
 
-pub use access::{ANONYMOUS, KEY_HELP, ROLE_HELP, is_key_name, is_role_name};
+pub use access::{ANONYMOUS, KEY_HELP, is_key_name};
 pub use backends::{BACKEND_HELP, ISOLATIONS, is_backend_name, parse_isolation, show_isolation};
 pub use environment::{Environment, MAX_FILE, Nowhere, Process};
 pub use expand::{is_env_name, is_variable_name};
 pub use problem::{Problem, Problems, Severity};
+pub use roles::{ROLE_HELP, is_role_name};
 
 /// A complete configuration, every default filled in.
 #[derive(Debug, Clone, PartialEq)]
@@ -215,7 +218,7 @@ impl Config {
             .flat_map(|key| key.roles.iter().cloned());
         let anonymous = parts.auth.anonymous.then(|| ANONYMOUS.to_owned());
         for role in named.chain(anonymous) {
-            roles.insert(role, access::policy_everything());
+            roles.insert(role, roles::everything());
         }
         let limits = limits::Limits::default();
         let sessions = limits.sessions;

@@ -2,6 +2,12 @@
 //!
 //! Hermetic: files, variables and programs are those of [`World`].
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that can't go on has failed"
+)]
+
 use std::{
     collections::BTreeMap,
     ffi::OsString,
@@ -12,8 +18,12 @@ use std::{
 };
 
 use gatehouse::{
+    auth,
     backend::Isolation,
-    config::{Config, Environment, Problems, Severity, Source, Strictness, fuzz_config},
+    config::{
+        BackendEntry, Config, Environment, Exposed, Parts, Problems, Severity, Source, Strictness,
+        fuzz_config,
+    },
     tls,
 };
 
@@ -230,6 +240,11 @@ fn every_value_reaches_its_module() {
     assert!(!grant.tools.as_ref().unwrap().matches("write_file"));
     assert!(!grant.prompts.as_ref().unwrap().matches("any"));
     assert_eq!(config.policy.roles["reader"].backends["time"].tools, None);
+}
+
+#[test]
+fn every_value_of_a_backend_reaches_it() {
+    let config = good(include_str!("../proxy.toml.example"));
     let entry = &config.backends[0];
     assert_eq!(entry.config.child.cwd.as_deref(), Some(Path::new("/srv")));
     let env: Vec<_> = entry
@@ -268,6 +283,11 @@ fn every_value_reaches_its_module() {
     );
     assert_eq!(config.backends[1].config.isolation, Isolation::Shared);
     assert!(!format!("{config:?}").contains(SECRET));
+}
+
+#[test]
+fn every_file_that_matters_is_watched() {
+    let config = good(include_str!("../proxy.toml.example"));
     let watched: Vec<_> = config
         .watched
         .iter()
@@ -368,6 +388,39 @@ fn a_certificate_of_our_own_is_for_every_name_of_the_gateway() {
 }
 
 #[test]
+fn without_a_file_nothing_is_exposed_unprotected() {
+    let parts = |address: &str, source: tls::Source, anonymous: bool| Parts {
+        addresses: vec![address.parse().unwrap()],
+        tls: tls::Config {
+            source,
+            keylog: false,
+        },
+        auth: auth::Config {
+            anonymous,
+            keys: Vec::new(),
+        },
+        backends: vec![BackendEntry::new("a".to_owned(), vec!["b".to_owned()])],
+    };
+    let own = || tls::Source::SelfSigned {
+        dir: ".".into(),
+        names: Vec::new(),
+    };
+    let refused = Config::without_file(parts("192.0.2.1:1", tls::Source::None, false));
+    assert!(matches!(refused, Err(Exposed::Plain(_))));
+    let refused = Config::without_file(parts("0.0.0.0:1", own(), true));
+    assert!(matches!(refused, Err(Exposed::Anonymous(_))));
+    let config = Config::without_file(parts("127.0.0.1:1", tls::Source::None, true)).unwrap();
+    assert!(config.policy.roles["anonymous"].backends.contains_key("*"));
+    assert_eq!(config.http.allowed_hosts, ["127.0.0.1", "localhost"]);
+    let file = good(include_str!("config/valid/minimal.toml"));
+    assert_eq!(config.sessions, file.sessions);
+    assert_eq!(config.http.max_body, file.http.max_body);
+    assert_eq!(config.drain_timeout, file.drain_timeout);
+    assert_eq!(config.backends[0].config.warm, file.backends[0].config.warm);
+    assert!(Config::without_file(parts("192.0.2.1:1", own(), false)).is_ok());
+}
+
+#[test]
 fn files_are_read_from_disk_with_the_path_as_given_in_messages() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("proxy.toml");
@@ -384,7 +437,7 @@ fn files_are_read_from_disk_with_the_path_as_given_in_messages() {
     );
     std::fs::write(&path, include_str!("config/valid/minimal.toml")).unwrap();
     let config = Config::load(&path, Strictness::Serve).unwrap();
-    assert_eq!(config.watched, [path.clone()]);
+    assert_eq!(config.watched, std::slice::from_ref(&path));
     std::fs::write(&path, vec![b'#'; 2 << 20]).unwrap();
     let large = Config::load(&path, Strictness::Serve).unwrap_err();
     assert!(large.to_string().contains("larger than 1 MiB"), "{large}");
@@ -414,7 +467,7 @@ fn the_corpus_and_every_cut_of_the_example_do_no_harm() {
 }
 
 proptest::proptest! {
-    #![proptest_config(proptest::test_runner::Config { failure_persistence: None, ..Default::default() })]
+    #![proptest_config(proptest::test_runner::Config { failure_persistence: None, cases: 64, ..Default::default() })]
 
     #[test]
     fn changed_files_never_panic(cut in 0..6000_usize, junk in "[\\[\\]{}=\"'#\n.$a0é\u{1F600}-]{0,12}", length in 0..40_usize) {

@@ -43,7 +43,7 @@ pub fn convert(text: &str, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode
     let (mut servers, (key, digest)) = match made {
         Ok(made) => made,
         Err(error) => {
-            let _ = write!(err, "{notes}error: {error}\n");
+            let _ = writeln!(err, "{notes}error: {error}");
             return ExitCode::FAILURE;
         }
     };

@@ -131,3 +131,68 @@ fn completions_and_the_page_name_every_command() {
     }
     assert!(page.contains("--allow-tool"));
 }
+
+#[test]
+fn check_sums_up_a_good_file_and_refuses_a_bad_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("proxy.toml");
+    let args = CheckArgs {
+        config: config.clone(),
+    };
+    let check = || {
+        let mut err = Vec::new();
+        let code = check::run_in(&args, &config::Process, &mut err);
+        (code, String::from_utf8(err).unwrap())
+    };
+    assert_eq!(check().0, ExitCode::FAILURE);
+    let good = include_str!("../../tests/config/valid/minimal.toml").replace("uvx", "/bin/sh");
+    std::fs::write(&config, &good).unwrap();
+    let (code, said) = check();
+    assert_eq!(code, ExitCode::SUCCESS, "{said}");
+    for part in [
+        "is good",
+        "127.0.0.1:8443 (http",
+        "time (session, 1 warm",
+        "all: every backend",
+        "alice: all",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    std::fs::write(&config, good.replace("/bin/sh", "/nowhere/sh")).unwrap();
+    let (code, said) = check();
+    assert_eq!(code, ExitCode::FAILURE);
+    assert!(
+        said.contains(&format!("{}:14:12", config.display())),
+        "{said}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn check_warns_of_secrets_that_others_can_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let (config, secret) = (
+        folder.path().join("proxy.toml"),
+        folder.path().join("token"),
+    );
+    let text = include_str!("../../tests/config/valid/minimal.toml").replace("uvx", "/bin/sh");
+    std::fs::write(&config, text + "env = { TOKEN = \"${file:token}\" }\n").unwrap();
+    std::fs::write(&secret, "value-of-it\n").unwrap();
+    for (mode, warned) in [(0o600, false), (0o640, true), (0o604, true)] {
+        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(mode)).unwrap();
+        let mut err = Vec::new();
+        let args = CheckArgs {
+            config: config.clone(),
+        };
+        let code = check::run_in(&args, &config::Process, &mut err);
+        let said = String::from_utf8(err).unwrap();
+        assert_eq!(code, ExitCode::SUCCESS, "{said}");
+        assert_eq!(
+            said.contains("other users can read the secret"),
+            warned,
+            "{mode:o}: {said}"
+        );
+        assert!(!said.contains("value-of-it"));
+    }
+}

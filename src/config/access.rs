@@ -1,25 +1,25 @@
-//! `[auth]` and `[roles]`: who may come in, and what each role grants.
+//! `[auth]`: who may come in.
 //!
-//! Owns the rules between the two and the backends they name. Invariant: without an error reported,
-//! each role that a key holds and each backend that a role grants is defined.
+//! Owns the keys' names and digests, and access without a key. Invariant: without an error reported,
+//! somebody can log in, and each role that a key holds is defined.
 
 use std::{collections::BTreeMap, time::SystemTime};
 
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    backends::is_backend_name,
     context::{Context, Span},
     expand::Text,
     known::nearest,
     problem::Problem,
+    roles::{self, check_name},
     server::Server,
     table::Table,
     value,
 };
 use crate::{
     auth::{self, key::Entry},
-    policy::{self, Grant, Role, filter::Globs},
+    policy::{self, Role},
 };
 
 /// The role of requests without credentials, and the name of their principal.
@@ -31,27 +31,7 @@ pub(super) fn read(
     server: &Server,
     backends: &[String],
 ) -> (auth::Config, policy::Config) {
-    let mut roles = BTreeMap::new();
-    let table = root.table("roles");
-    if table.is_none() && root.has("roles") {
-        root.cx.mark_broken("roles");
-    }
-    if let Some(mut table) = table {
-        // Those that are no tables are named all the same: keys that hold them are not wrong.
-        for (name, _) in table.members() {
-            roles.insert(name.into_inner(), Role::default());
-        }
-        for (name, table) in table.named() {
-            check_name(
-                table.cx,
-                "role",
-                &name,
-                is_role_name(name.get_ref()),
-                ROLE_HELP,
-            );
-            roles.insert(name.into_inner(), role(table, backends));
-        }
-    }
+    let mut roles = roles::read(root, backends);
     let Some(mut table) = root.table("auth") else {
         if !root.has("auth") {
             nobody(root.cx, &root.span);
@@ -95,18 +75,11 @@ fn admit_anonymous(table: &Table<'_>, server: &Server, roles: &mut BTreeMap<Stri
         Problem::warning("whoever can reach the gateway is let in without a key")
             .help("what they may do stands in `[roles.anonymous]`")
     } else {
-        roles.insert(ANONYMOUS.to_owned(), policy_everything());
+        roles.insert(ANONYMOUS.to_owned(), roles::everything());
         Problem::warning("whoever can reach the gateway may do everything, without a key")
             .help("write `[roles.anonymous]` with what they may do")
     };
     table.cx.report(problem.at(&span));
-}
-
-/// A role that grants all of every backend.
-pub(super) fn policy_everything() -> Role {
-    Role {
-        backends: BTreeMap::from([("*".to_owned(), Grant::default())]),
-    }
 }
 
 /// Keys that were read, each with the place of its name.
@@ -129,17 +102,18 @@ fn entry(
 ) -> Option<(Entry, Span, Span)> {
     let name = name(table, seen);
     let sha256 = digest(table, seen);
-    let granted = table.strings("roles").unwrap_or_default();
-    for role in granted.iter().filter(|_| !table.cx.is_broken("roles")) {
-        check_role(table, role, roles);
-    }
-    if granted.is_empty() && !table.has("roles") {
+    let roles_named = table.strings("roles");
+    if !table.has("roles") || roles_named.as_ref().is_some_and(Vec::is_empty) {
         table.cx.report(
             Problem::warning("this key holds no role: it can log in and do nothing")
-                .at(&table.span)
+                .at(&table.place("roles"))
                 .help("write roles = [\"NAME\"] with a role of `[roles]`")
                 .distant(),
         );
+    }
+    let granted = roles_named.unwrap_or_default();
+    for role in granted.iter().filter(|_| !table.cx.is_broken("roles")) {
+        check_role(table, role, roles);
     }
     let expires = expires(table);
     let ((name, name_span), (sha256, sha_span)) = (name?, sha256?);
@@ -249,79 +223,6 @@ fn expires(table: &mut Table<'_>) -> Option<SystemTime> {
     Some(expires)
 }
 
-fn role(mut table: Table<'_>, backends: &[String]) -> Role {
-    let mut grants = BTreeMap::new();
-    for (backend, mut grant) in table.named() {
-        let name = backend.get_ref();
-        // Without any backend the file has a problem already.
-        if name != "*" && !backends.is_empty() && !backends.contains(name) {
-            let help = match nearest(name, backends.iter().map(String::as_str)) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None if !is_backend_name(name) => {
-                    "name one backend, or write \"*\" for all".to_owned()
-                }
-                None => format!("write `[backends.{name}]`, or \"*\" for all backends"),
-            };
-            let message = format!("no backend is named `{name}`");
-            table.cx.report(
-                Problem::error(message)
-                    .at(&backend.span())
-                    .help(help)
-                    .distant(),
-            );
-        }
-        let granted = Grant {
-            tools: globs(&mut grant, "tools"),
-            prompts: globs(&mut grant, "prompts"),
-            resources: globs(&mut grant, "resources"),
-        };
-        grant.finish();
-        grants.insert(backend.into_inner(), granted);
-    }
-    Role { backends: grants }
-}
-
-/// A list of globs.
-pub(super) fn globs(table: &mut Table<'_>, key: &'static str) -> Option<Globs> {
-    let texts = table.strings(key)?;
-    let patterns = texts.iter().map(|text| text.value.clone()).collect();
-    match Globs::new(patterns) {
-        Ok(globs) => Some(globs),
-        Err((index, error)) => {
-            let text = texts.get(index)?;
-            let name = table.name(key);
-            let why = if text.outside {
-                String::new()
-            } else {
-                format!(": {}", error.kind())
-            };
-            table.cx.report(
-                Problem::error(format!("not a glob in `{name}`{why}"))
-                    .at(&text.span)
-                    .help("`*` and `?` stand for any characters; put others in brackets: `[[]`"),
-            );
-            None
-        }
-    }
-}
-
-/// Refuses a name that can't be used where names are.
-pub(super) fn check_name(
-    cx: &Context<'_>,
-    what: &str,
-    name: &Spanned<String>,
-    good: bool,
-    help: &str,
-) {
-    if !good {
-        cx.report(
-            Problem::error(format!("not a name for a {what}"))
-                .at(&name.span())
-                .help(help),
-        );
-    }
-}
-
 /// True for names of keys: they become names of principals, and parts of paths.
 #[must_use]
 pub fn is_key_name(name: &str) -> bool {
@@ -333,18 +234,6 @@ pub fn is_key_name(name: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"_.@+-".contains(&b))
 }
 
-/// True for names of roles: what may stand in an OAuth scope (RFC 6749, section 3.3).
-#[must_use]
-pub fn is_role_name(name: &str) -> bool {
-    (1..=128).contains(&name.len())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\')
-}
-
 /// What a key's name may be, for a message.
 pub const KEY_HELP: &str = "use letters, digits and `_ . @ + -`, at most 64, not beginning with `.` or `-`; \
                             `anonymous` is taken";
-/// What a role's name may be, for a message.
-pub const ROLE_HELP: &str =
-    "use printable ASCII without spaces, quotes and backslashes, at most 128";

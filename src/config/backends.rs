@@ -9,12 +9,12 @@ use toml::{Spanned, de::DeValue};
 
 use super::{
     BackendEntry,
-    access::{check_name, globs},
     context::{Context, Span},
     environment::Environment,
     expand::{Text, is_env_name, literal_ranges},
     limits::Limits,
     problem::Problem,
+    roles::{check_name, globs},
     table::{Table, string},
 };
 use crate::{

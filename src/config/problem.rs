@@ -335,8 +335,7 @@ mod tests {
     fn masked_text_is_not_shown_and_keeps_columns() {
         let text = "a = \"sécret\" # b\n";
         let problem = Problem::error("no").at(&(14..16));
-        let masked = vec![5..12];
-        let all = Problems::new("f".to_owned(), text, &masked, vec![problem]);
+        let all = Problems::new("f".to_owned(), text, &[5..8, 8..12], vec![problem]);
         let shown = all.render(false);
         assert!(!shown.contains("cret"), "{shown}");
         assert!(shown.contains("\"*******\""), "{shown}");

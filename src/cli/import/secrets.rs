@@ -55,6 +55,11 @@ fn variable_name_of(key: &str) -> String {
     }
 }
 
+/// What variables of a server's own begin with; its name's capitals say nothing about words.
+fn prefix(server: &str) -> String {
+    variable_name(&server.to_ascii_lowercase())
+}
+
 /// The variables in use, and whose values they stand for.
 #[derive(Default)]
 struct Names {
@@ -81,7 +86,7 @@ impl Names {
 
     /// A variable for a value: the wanted name, unless that stands for something else.
     fn assign(&mut self, wanted: &str, value: &str, server: &str, origin: String) -> String {
-        let long = format!("{}_{wanted}", variable_name(server));
+        let long = format!("{}_{wanted}", prefix(server));
         let numbered = (2..).map(|number| format!("{long}_{number}"));
         let candidates = [wanted.to_owned(), long.clone()]
             .into_iter()
@@ -117,7 +122,7 @@ fn hide_in_command(server: &str, command: &mut [Template], names: &mut Names) {
         let secret_flag = flag.filter(|flag| is_secret_flag(flag));
         if let Some(flag) = secret_flag.filter(|_| !text.starts_with('-') && !text.is_empty()) {
             let origin = format!("{server}: argument after {flag}");
-            let wanted = format!("{}_{}", variable_name(server), variable_name(&flag));
+            let wanted = format!("{}_{}", prefix(server), variable_name(&flag));
             *word = Template::variable(&names.assign(&wanted, &text, server, origin));
             continue;
         }
@@ -146,7 +151,7 @@ fn hide_in_text(template: &mut Template, server: &str, names: &mut Names) {
         if at < range.start {
             pieces.push(Piece::Literal(text[at..range.start].to_owned()));
         }
-        let wanted = format!("{}_{}", variable_name(server), variable_name(&what));
+        let wanted = format!("{}_{}", prefix(server), variable_name(&what));
         let origin = format!("{server}: {what}");
         pieces.push(Piece::Variable(names.assign(
             &wanted,
@@ -306,9 +311,9 @@ fn looks_random(value: &str) -> bool {
 fn is_dated_name(value: &str) -> bool {
     let mut parts = value.split(['-', '_', '/', '=']);
     parts.all(|part| {
-        part.bytes().all(|b| b.is_ascii_lowercase())
-            || part.len() <= 4 && part.bytes().all(|b| b.is_ascii_digit())
-            || part.len() <= 4 && part.starts_with('v')
+        part.len() <= 4
+            || part.bytes().all(|b| b.is_ascii_lowercase())
+            || part.len() <= 8 && part.bytes().all(|b| b.is_ascii_digit())
     })
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{Config, Environment, MAX_FILE, Nowhere, Source, Strictness};
+use crate::config::{Config, Environment, Nowhere, Source, Strictness};
 
 /// Nothing exists here but every variable.
 struct Set;
@@ -144,7 +144,7 @@ fn a_vs_code_file_may_have_comments_inputs_and_its_own_variables() {
 #[test]
 fn secrets_in_arguments_become_variables() {
     let (out, err, config) = import(
-        r#"{"mcpServers": {"db": {"command": "npx", "args": [
+        r#"{"mcpServers": {"dB": {"command": "npx", "args": [
             "pg", "postgresql://user:hunter2@host/db", "--token=abc123", "--api-key", "k-456", "-y",
             "https://x.example/mcp?apiKey=zzz789&mode=a", "--header", "Authorization: Bearer qqq111",
             "-e", "MY_SECRET=www222", "sk-0123456789abcdef", "plain", "--verbose", "next",
@@ -181,6 +181,41 @@ fn secrets_in_arguments_become_variables() {
         "/srv/data1/a2b3/c4d5e6f7",
     ] {
         assert!(argv.contains(&plain), "{plain}: {argv:?}");
+    }
+}
+
+#[test]
+fn ordinary_settings_stay_as_they_are() {
+    let (out, _, config) = import(
+        r#"{"mcpServers": {"a": {"command": "npx", "args": ["@scope/pkg@1.2.3", "--tz=Europe/Berlin", "--port", "8080"],
+            "env": {"MODEL": "claude-3-5-sonnet-20241022", "SMALL": "gpt-4o-mini-2024-07-18", "MAX_TOKENS": "4096",
+                "NODE_OPTIONS": "--max-old-space-size=4096", "URL": "https://api.example.com/v1?page=2",
+                "BUCKET": "my-bucket-prod-eu-west-1", "USE_AUTH": "true", "HOME_DIR": "/home/me/projects/2024"}}}}"#,
+    );
+    assert!(!out.contains("${"), "{out}");
+    assert_eq!(config.backends[0].config.child.env.len(), 8);
+}
+
+#[test]
+fn secrets_are_known_by_their_shape_too() {
+    for value in [
+        "xoxb-123456789012-abcdefghij",
+        "3f9a8b7c6d5e4f3a2b1c0d9e8f7a6b5c",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
+        "postgres://u:pw@db/x",
+        "https://x.example/hook?token=abc",
+        "Bearer 3f9a8b7c6d5e4f3a2b1c0d9e",
+        "-----BEGIN PRIVATE KEY-----",
+    ] {
+        let json =
+            serde_json::json!({"mcpServers": {"a": {"command": "a", "env": {"SETTING": value}}}});
+        let (out, err, config) = import(&json.to_string());
+        assert_eq!(
+            env(&config, 0, "SETTING"),
+            Some("value of SETTING"),
+            "{value}"
+        );
+        assert!(!out.contains(value) && !err.contains(value));
     }
 }
 
@@ -273,7 +308,6 @@ fn what_is_no_such_file_is_refused() {
     let remote = refused(r#"{"mcpServers": {"r": {"url": "https://x"}, "n": {}, "m": 5}}"#);
     assert!(remote.contains("r: a remote server") && remote.contains("n: has no `command`"));
     assert!(refused(&"[".repeat(100_000)).contains("nested"));
-    assert!(MAX_JSON > MAX_FILE);
 }
 
 #[test]
