@@ -78,7 +78,10 @@ impl Authenticator {
             .collect();
         let anonymous = config
             .anonymous
-            .then(|| Principal::new(Method::Anonymous, "anonymous", Vec::new(), None));
+            .then(|| {
+            let roles = vec!["anonymous".to_owned()];
+            Principal::new(Method::Anonymous, "anonymous", roles, None)
+        });
         Self {
             config: config.clone(),
             table: key::Table::new(&config.keys),

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     frame::{Frame, Kind},
-    principal::{Method, Principal},
+    principal::Principal,
 };
 
 pub use self::prune::Prune;
@@ -119,10 +119,6 @@ impl Config {
             .flatten()
             .cloned()
             .collect();
-        if principal.method() == Method::Anonymous && !self.roles.contains_key(ANONYMOUS) {
-            // Whoever lets everybody in without a key, and says no more, means everything.
-            grants.push(Grant::default());
-        }
         if grants.is_empty() {
             return None;
         }
@@ -286,6 +282,3 @@ impl Permit {
 fn grants(globs: Option<&filter::Globs>, name: &str) -> bool {
     globs.is_none_or(|globs| globs.matches(name))
 }
-
-/// The role of requests without credentials, where it is defined.
-const ANONYMOUS: &str = "anonymous";

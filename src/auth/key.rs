@@ -75,14 +75,13 @@ impl Table {
 
     /// The index of the entry of a digest: every entry is compared, found or not.
     pub(super) fn find(&self, sha256: &[u8; 32]) -> Option<usize> {
-        let wanted = words(sha256);
+        let [a, b, c, d] = words(sha256);
         let mut found = ABSENT;
-        for (index, entry) in (0..ABSENT).zip(&self.words) {
-            let mut difference = 0;
-            for (left, right) in entry.iter().zip(&wanted) {
-                difference |= left ^ right;
-            }
+        let mut index = 0;
+        for entry in &self.words {
+            let difference = (entry[0] ^ a) | (entry[1] ^ b) | (entry[2] ^ c) | (entry[3] ^ d);
             found.conditional_assign(&index, difference.ct_eq(&0));
+            index += 1;
         }
         usize::try_from(found).ok().filter(|_| found != ABSENT)
     }

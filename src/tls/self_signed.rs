@@ -156,7 +156,7 @@ fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), TlsError> {
         source,
     };
     let mut random = [0; 8];
-    getrandom::fill(&mut random).map_err(|error| failed(std::io::Error::other(error)))?;
+    getrandom::fill(&mut random).map_err(|error| failed(io::Error::other(error.to_string())))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.{:016x}", u64::from_ne_bytes(random)));
     let written = write_new(&temporary, bytes, mode).and_then(|()| fs::rename(&temporary, path));

@@ -193,14 +193,34 @@ fn is_target(target: &[u8]) -> bool {
     plain || (target.iter().all(u8::is_ascii_graphic) && http::Uri::try_from(target).is_ok())
 }
 
-/// RFC 9110, 5.6.2.
 fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    TOKEN[usize::from(byte)]
 }
 
-/// RFC 3986: what path and query are made of.
 fn is_plain(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"/-._~%?&=+:@!$'()*,;".contains(&byte)
+    PLAIN[usize::from(byte)]
+}
+
+/// RFC 9110, 5.6.2: what methods and header names are made of.
+static TOKEN: [bool; 256] = table(b"!#$%&'*+-.^_`|~");
+
+/// RFC 3986: what path and query are made of.
+static PLAIN: [bool; 256] = table(b"/-._~%?&=+:@!$'()*,;");
+
+/// Letters, digits and some more: one look per byte, for there are hundreds in a head.
+const fn table(more: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128_u8 {
+        table[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut rest = more;
+    while let [byte, others @ ..] = rest {
+        table[*byte as usize] = true;
+        rest = others;
+    }
+    table
 }
 
 /// hyper takes as many by default.
