@@ -76,9 +76,7 @@ impl Authenticator {
                 Principal::new(Method::Key, name, roles, entry.expires)
             })
             .collect();
-        let anonymous = config
-            .anonymous
-            .then(|| {
+        let anonymous = config.anonymous.then(|| {
             let roles = vec!["anonymous".to_owned()];
             Principal::new(Method::Anonymous, "anonymous", roles, None)
         });

@@ -16,7 +16,8 @@ use std::{
     process::ExitCode,
 };
 
-use super::{ImportArgs, deliver, key};
+use super::{ImportArgs, deliver};
+use crate::auth;
 
 /// Converts the file: TOML on standard output, remarks on standard error.
 #[must_use]
@@ -39,8 +40,8 @@ pub fn convert(text: &str, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode
         let some = servers.iter().any(|server| !server.disabled);
         some.then_some(servers).ok_or(ImportError::Nothing)
     });
-    let made = servers.and_then(|servers| Ok((servers, key::generate()?)));
-    let (mut servers, (key, digest)) = match made {
+    let made = servers.and_then(|servers| Ok((servers, auth::key::generate()?)));
+    let (mut servers, key) = match made {
         Ok(made) => made,
         Err(error) => {
             let _ = writeln!(err, "{notes}error: {error}");
@@ -48,7 +49,7 @@ pub fn convert(text: &str, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode
         }
     };
     let variables = secrets::extract(&mut servers);
-    let toml = write::document(&servers, &digest);
+    let toml = write::document(&servers, &auth::key::digest(key.expose()));
     let code = deliver(out, toml.as_bytes());
     if code == ExitCode::SUCCESS {
         let _ = write!(err, "{notes}{}", remarks(&variables, key.expose()));

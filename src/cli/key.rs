@@ -5,11 +5,8 @@
 
 use std::{fmt::Write as _, io::Write, process::ExitCode};
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use sha2::{Digest, Sha256};
-
 use super::{KeyCommand, KeyNewArgs, deliver};
-use crate::secret::Secret;
+use crate::auth::key;
 
 /// Makes the key and prints it.
 #[must_use]
@@ -21,7 +18,7 @@ pub fn run(command: &KeyCommand) -> ExitCode {
 
 /// [`run`] to places of the caller's.
 pub fn run_to(args: &KeyNewArgs, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
-    let Ok((key, digest)) = generate() else {
+    let Ok(key) = key::generate() else {
         let _ = writeln!(err, "error: the system gives no random numbers");
         return ExitCode::FAILURE;
     };
@@ -34,7 +31,7 @@ pub fn run_to(args: &KeyNewArgs, out: &mut dyn Write, err: &mut dyn Write) -> Ex
     let text = format!(
         "{}\n\n{}",
         key.expose(),
-        block(&args.name, &digest, &args.roles)
+        block(&args.name, &key::digest(key.expose()), &args.roles)
     );
     let code = deliver(out, text.as_bytes());
     if args.roles.is_empty() {
@@ -44,18 +41,6 @@ pub fn run_to(args: &KeyNewArgs, out: &mut dyn Write, err: &mut dyn Write) -> Ex
         );
     }
     code
-}
-
-/// A new key and its SHA-256.
-///
-/// # Errors
-/// The system gave no random numbers.
-pub fn generate() -> Result<(Secret, [u8; 32]), getrandom::Error> {
-    let mut random = [0; 32];
-    getrandom::fill(&mut random)?;
-    let key = format!("gh_{}", URL_SAFE_NO_PAD.encode(random));
-    let digest = Sha256::digest(key.as_bytes()).into();
-    Ok((Secret::new(key), digest))
 }
 
 /// The TOML block for a key; names must have been checked.
@@ -96,7 +81,7 @@ mod tests {
         assert!(!String::from_utf8(err).unwrap().contains(key));
         let table: toml::Table = block.parse().unwrap();
         let entry = &table["auth"]["keys"][0];
-        let digest = Sha256::digest(key.as_bytes());
+        let digest = key::digest(key);
         let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(entry["sha256"].as_str(), Some(hex.as_str()));
         assert_eq!(entry["name"].as_str(), Some("alice"));
@@ -106,8 +91,8 @@ mod tests {
     #[test]
     fn two_keys_differ() {
         assert_ne!(
-            generate().unwrap().0.expose(),
-            generate().unwrap().0.expose()
+            key::generate().unwrap().expose(),
+            key::generate().unwrap().expose()
         );
     }
 }
