@@ -46,6 +46,11 @@ macro_rules! matrix {
         $(mod $client {
             $(mod $transport {
                 matrix!(@servers $client $transport: everything filesystem memory time git);
+
+                #[test]
+                fn a_wrong_key_is_refused() {
+                    crate::check_refusal(stringify!($client), stringify!($transport));
+                }
             })*
         })*
     };
@@ -67,47 +72,16 @@ matrix! {
 
 /// Runs one client's plan for one server.
 fn check(client: &str, transport: &str, server: &str) {
-    let Some(deps) = std::env::var_os("GATEHOUSE_TEST_DEPS") else {
-        static SAID: Once = Once::new();
-        // Not captured, as `eprintln!` would be: nobody may take these for tests that passed.
-        SAID.call_once(|| {
-            let _ = writeln!(
-                io::stderr(),
-                "\n*** skipped: the real clients and servers are not installed; run scripts/test ***"
-            );
-        });
+    if !installed() {
         return;
-    };
+    }
     let _place = Place::take();
     let _alone = (server == "memory").then(memory_file);
     let gateway = LazyLock::force(&GATEWAY);
-    let own = format!("{client}-{transport}");
-    let plan = gateway.plan(server, &own);
-    let path = if transport == "sse" { "sse" } else { "mcp" };
-    let url = format!("https://127.0.0.1:{}/{server}/{path}", gateway.port);
-
-    let mut driver = Command::new(repository().join("tests/clients/drive"));
-    driver
-        .args([
-            client,
-            "--url",
-            &url,
-            "--transport",
-            transport,
-            "--key",
-            KEY,
-        ])
-        .arg("--ca")
-        .arg(gateway.dir.join("gatehouse-cert.pem"))
-        .args(["--plan", &plan])
-        .env("GATEHOUSE_TEST_DEPS", deps);
-    let said = run(driver, DRIVER_TIMEOUT);
-    let report: Value = serde_json::from_str(said.stdout.trim()).unwrap_or(Value::Null);
+    let (said, report) = gateway.drive(client, transport, server, KEY);
     if report["ok"] != true {
-        panic!(
-            "{own} with {server} failed:\n{said}\ngateway:\n{}",
-            gateway.log_end()
-        );
+        let log = gateway.log_end();
+        panic!("{client} over {transport} with {server} failed:\n{said}\ngateway:\n{log}");
     }
     if client != "inspector" {
         assert_eq!(
@@ -116,6 +90,35 @@ fn check(client: &str, transport: &str, server: &str) {
             "a full client does every step"
         );
     }
+}
+
+/// A client with a wrong key learns so at once, before anything else.
+fn check_refusal(client: &str, transport: &str) {
+    if !installed() {
+        return;
+    }
+    let _place = Place::take();
+    let gateway = LazyLock::force(&GATEWAY);
+    let (said, report) = gateway.drive(client, transport, "time", "a-key-that-nobody-has");
+    assert!(said.in_time, "it hangs:\n{said}");
+    assert_eq!(report["ok"], false, "it was let in, or broke down:\n{said}");
+    assert_eq!(report["steps"], json!([]), "it got somewhere:\n{said}");
+}
+
+/// Whether the clients and servers are there; says so if not.
+fn installed() -> bool {
+    static SAID: Once = Once::new();
+    let installed = std::env::var_os("GATEHOUSE_TEST_DEPS").is_some();
+    if !installed {
+        // Not captured, as `eprintln!` would be: nobody may take these for tests that passed.
+        SAID.call_once(|| {
+            let _ = writeln!(
+                io::stderr(),
+                "\n*** skipped: the real clients and servers are not installed; run scripts/test ***"
+            );
+        });
+    }
+    installed
 }
 
 /// What a program said.
@@ -248,6 +251,32 @@ impl Gateway {
             );
             thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Runs a client's plan for a server; what it said, and the report in it.
+    fn drive(&self, client: &str, transport: &str, server: &str, key: &str) -> (Said, Value) {
+        let path = if transport == "sse" { "sse" } else { "mcp" };
+        let url = format!("https://127.0.0.1:{}/{server}/{path}", self.port);
+        let mut driver = Command::new(repository().join("tests/clients/drive"));
+        driver
+            .args([
+                client,
+                "--url",
+                &url,
+                "--transport",
+                transport,
+                "--key",
+                key,
+            ])
+            .arg("--ca")
+            .arg(self.dir.join("gatehouse-cert.pem"))
+            .args([
+                "--plan",
+                &self.plan(server, &format!("{client}-{transport}")),
+            ]);
+        let said = run(driver, DRIVER_TIMEOUT);
+        let report = serde_json::from_str(said.stdout.trim()).unwrap_or(Value::Null);
+        (said, report)
     }
 
     /// The plan for a server, with the names of this gateway's folders in it.
