@@ -55,7 +55,7 @@ mod tests {
         let id = SessionId::random().unwrap();
         let text = id.text();
         assert_eq!(SessionId::parse(text.as_bytes()), Some(id));
-        assert!(SessionId::parse(text[..21].as_bytes()).is_none());
+        assert!(SessionId::parse(&text.as_bytes()[..21]).is_none());
         assert!(SessionId::parse(format!("{text}A").as_bytes()).is_none());
         assert!(SessionId::parse(b"!!!!!!!!!!!!!!!!!!!!!!").is_none());
     }
