@@ -1,7 +1,0 @@
-//! placeholder
-/// x
-/// # Errors
-/// x
-pub fn run() -> std::io::Result<()> {
-    Ok(())
-}
