@@ -15,7 +15,9 @@ pub(crate) const KEY: &str = "gh_bench_0123456789abcdefghijklmnopqrstuvwxyzABCDE
 pub(crate) fn proxy_toml(options: &Options, port: u16, child: &Path) -> String {
     let digest = Sha256::digest(KEY.as_bytes());
     let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    let mut text = SERVER.replace("PORT", &port.to_string()).replace("DIGEST", &digest);
+    let mut text = SERVER
+        .replace("PORT", &port.to_string())
+        .replace("DIGEST", &digest);
     if options.full {
         text.push_str(SERVER_FULL);
     }
@@ -25,7 +27,9 @@ pub(crate) fn proxy_toml(options: &Options, port: u16, child: &Path) -> String {
         if options.full {
             backend.push_str(BACKEND_FULL);
         }
-        let backend = backend.replace("NAME", name).replace("ISOLATION", isolation);
+        let backend = backend
+            .replace("NAME", name)
+            .replace("ISOLATION", isolation);
         text.push_str(&backend.replace("CHILD", &child));
     }
     text
