@@ -27,6 +27,7 @@ use crate::{
         routes::Routes,
     },
     frame::{self, Frame, Slot},
+    limit::InFlight,
     policy::Prune,
 };
 
@@ -60,6 +61,8 @@ pub struct Call {
     pub lane: u32,
     /// What the answer filter must take out of the answer.
     pub prune: Prune,
+    /// Its place among the requests in flight; given back with the call.
+    pub slot: InFlight,
     /// When it was handed over.
     pub started: Instant,
 }
