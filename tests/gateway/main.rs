@@ -1,0 +1,16 @@
+//! The gateway as its clients see it: the real binary, over TLS, with real children behind it.
+//!
+//! One module per subject; [`rig`] starts a gateway for a test and talks to it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "a test starts programs, stops at the first surprise and shows what it saw"
+)]
+
+#[allow(dead_code, reason = "the subjects that use it come one by one")]
+mod rig;
+mod sessions;
