@@ -5,8 +5,10 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::{
-    frame::{self, Frame, Kind},
+    frame::{self, Frame, FrameError, Kind, Refused},
     http::reject::{Rejection, denied_error, instance_error, send_error},
     policy::Denied,
     session::{SendError, Session, empty_result},
@@ -19,6 +21,18 @@ pub(crate) enum Refusal {
     Denied(Denied),
     /// The session or its instance.
     Send(SendError),
+}
+
+/// The messages of an array; `initialize` may not stand in one (2025-03-26, basic/lifecycle).
+pub(crate) fn batch(body: Bytes) -> Result<Vec<Frame>, Rejection> {
+    let frames = Frame::batch_from_client(body, MAX_BATCH)?;
+    match frames.iter().find(|frame| frame.method() == "initialize") {
+        Some(frame) => Err(Rejection::Frame(Refused {
+            error: FrameError::Batch,
+            id: frame.id_bytes(),
+        })),
+        None => Ok(frames),
+    }
 }
 
 /// A request: its answer comes on `lane`.
@@ -87,3 +101,6 @@ fn refused(error: SendError) -> Rejection {
         SendError::Busy | SendError::DuplicateId => Rejection::Limit(None),
     }
 }
+
+/// Messages in one array.
+const MAX_BATCH: usize = 64;

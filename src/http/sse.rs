@@ -16,7 +16,7 @@ use crate::{
         read,
         reject::Rejection,
         send,
-        streamable::{MAX_BATCH, accepted, event_stream},
+        streamable::{accepted, event_stream},
     },
     session::{Session, Transport, Version, streams::STANDING, table::Opening},
 };
@@ -72,9 +72,7 @@ pub(crate) async fn post(
         Err(Refused {
             error: FrameError::Batch,
             ..
-        }) if session.version().is_some_and(Version::batches) => {
-            Frame::batch_from_client(body, MAX_BATCH)?
-        }
+        }) if session.version().is_some_and(Version::batches) => send::batch(body)?,
         Err(refused) => return Err(refused.into()),
     };
     let asks = frames.iter().any(|frame| frame.kind() == Kind::Request);

@@ -260,7 +260,7 @@ async fn batch(
     if !session.version().is_some_and(Version::batches) {
         return Err(refused());
     }
-    let frames = Frame::batch_from_client(body, MAX_BATCH)?;
+    let frames = send::batch(body)?;
     let calls = frames
         .iter()
         .filter(|frame| frame.kind() == Kind::Request)
@@ -380,5 +380,3 @@ const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-versi
 const MODERN: &str = "2026-07-28";
 /// A POST that has heard nothing for so long becomes a stream.
 const SILENCE: Duration = Duration::from_secs(10);
-/// Messages in one array.
-pub(crate) const MAX_BATCH: usize = 64;
