@@ -52,6 +52,8 @@ pub struct TooLong {
     pub id: Option<u64>,
     /// Its length in bytes, without the newline.
     pub len: usize,
+    /// It began like a request or a notification, and so answers nothing.
+    pub is_call: bool,
 }
 
 impl<R: AsyncRead + Unpin> LineReader<R> {
@@ -217,6 +219,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
 /// What is remembered of a line over the limit.
 struct Excess {
     id: Option<u64>,
+    is_call: bool,
     len: usize,
     tail: Vec<u8>,
 }
@@ -226,6 +229,7 @@ impl Excess {
         let head = &beginning[..beginning.len().min(HEAD)];
         let mut excess = Self {
             id: frame::salvage_id(head).and_then(decimal),
+            is_call: frame::salvage_is_call(head),
             len: 0,
             tail: Vec::new(),
         };
@@ -245,6 +249,7 @@ impl Excess {
         TooLong {
             id: self.id.or_else(|| id_at_end(&self.tail)),
             len: self.len,
+            is_call: self.is_call,
         }
     }
 }

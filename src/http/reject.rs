@@ -196,6 +196,9 @@ pub(crate) fn send_error(id: &[u8], error: SendError) -> Bytes {
             "A request with this id is in flight",
             None,
         ),
+        SendError::OutOfTurn => {
+            frame::error_response(Some(id), -32600, "initialize comes first, and once", None)
+        }
         SendError::Busy => limit_error(id),
         SendError::Ended => instance_error(id),
     }
@@ -251,6 +254,6 @@ const ONLY_JSON: &str = "Content-Type must be application/json";
 const NOT_ACCEPTABLE: &str = "Accept must name application/json or text/event-stream";
 const NO_SERVER: &str = "The server can't be started";
 /// When to come back after a cap or a failed start.
-const RETRY: Duration = Duration::from_secs(1);
+pub(crate) const RETRY: Duration = Duration::from_secs(1);
 /// When the successor is likely to be there.
 const DRAIN_RETRY: Duration = Duration::from_secs(5);

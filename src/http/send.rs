@@ -8,7 +8,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use crate::{
-    frame::{self, Frame, Kind},
+    frame::{self, Frame, FrameError, Kind, Refused},
     http::{
         exchange::Granted,
         reject::{Rejection, denied_error, instance_error, rate_error, send_error},
@@ -34,12 +34,24 @@ impl Refusal {
     pub(crate) fn answer(&self, id: &[u8]) -> (Bytes, Option<Duration>) {
         match self {
             Self::Denied(denied) => (denied_error(id, denied), None),
-            Self::Send(error) => (send_error(id, *error), None),
+            Self::Send(error) => (send_error(id, *error), error.retry_after()),
             Self::Limited(limited) => (
                 rate_error(id, limited.retry_after),
                 Some(limited.retry_after),
             ),
         }
+    }
+}
+
+/// The messages of an array; `initialize` may not stand in one (2025-03-26, basic/lifecycle).
+pub(crate) fn batch(body: Bytes) -> Result<Vec<Frame>, Rejection> {
+    let frames = Frame::batch_from_client(body, MAX_BATCH)?;
+    match frames.iter().find(|frame| frame.method() == "initialize") {
+        Some(frame) => Err(Rejection::Frame(Refused {
+            error: FrameError::Batch,
+            id: frame.id_bytes(),
+        })),
+        None => Ok(frames),
     }
 }
 
@@ -55,7 +67,10 @@ pub(crate) async fn request(
     if frame.method() == "server/discover" || frame.meta_protocol_version().is_some() {
         return Err(Refusal::Denied(Denied::Method));
     }
-    let permit = session.access().check(frame).map_err(Refusal::Denied)?;
+    if !session.is_open_for(frame.method()) {
+        return Err(Refusal::Send(SendError::OutOfTurn));
+    }
+    let permit = granted.access.check(frame).map_err(Refusal::Denied)?;
     let frame = permit.frame();
     let slot = match frame.method() {
         // It was counted when its session opened.
@@ -74,9 +89,13 @@ pub(crate) async fn request(
             session.answer(lane, answer);
             return Ok(());
         }
-        if session.settles_subscription(frame) {
-            session.answer(lane, empty_result(&id));
-            return Ok(());
+        match session.subscription(frame) {
+            Ok(true) => {}
+            Ok(false) => {
+                session.answer(lane, empty_result(&id));
+                return Ok(());
+            }
+            Err(error) => return Err(Refusal::Send(error)),
         }
     }
     session.call(permit, lane, slot).map_err(Refusal::Send)
@@ -96,7 +115,7 @@ pub(crate) fn notification(
         let counted = granted.count(None);
         counted.map_err(|limited| Rejection::Rate(None, limited.retry_after))?;
     }
-    match session.access().check(frame) {
+    match granted.access.check(frame) {
         Ok(permit) => session.notify(permit).map_err(refused),
         Err(denied) => {
             tracing::debug!(session = session.number(), %denied, "passed over a notification");
@@ -139,6 +158,9 @@ fn tool_of(frame: &Frame) -> Option<Cow<'_, str>> {
 fn refused(error: SendError) -> Rejection {
     match error {
         SendError::Ended => Rejection::NotFound,
-        SendError::Busy | SendError::DuplicateId => Rejection::Limit(None),
+        _ => Rejection::Limit(None),
     }
 }
+
+/// Messages in one array.
+const MAX_BATCH: usize = 64;

@@ -11,6 +11,8 @@
     reason = "a test starts programs, stops at the first surprise and shows what it saw"
 )]
 
+mod auth;
+mod origin;
 #[allow(dead_code, reason = "the subjects that use it come one by one")]
 mod rig;
 mod sessions;
