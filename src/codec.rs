@@ -3,7 +3,7 @@
 //! Owns the read buffer of one pipe. It must never know what a line means, but for the id of a
 //! line that is thrown away, so that its call can be failed. Invariants: memory is at most the
 //! longest allowed line plus one read, whatever the peer writes, and an idle reader holds no more
-//! than [`BASE`]; a [`Bytes`] handed out keeps no more than about twice its own length alive.
+//! than `BASE`; a [`Bytes`] handed out keeps no more than about twice its own length alive.
 
 use std::{io, mem};
 

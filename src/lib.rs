@@ -21,6 +21,7 @@ pub mod drain;
 pub mod frame;
 pub mod gateway;
 pub mod http;
+pub mod limit;
 pub mod listener;
 pub mod policy;
 pub mod principal;

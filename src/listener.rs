@@ -110,7 +110,7 @@ impl Listener {
     /// Binds every address; needs a tokio runtime.
     ///
     /// `max_connections` is lowered to what the process may hold in descriptors
-    /// ([`raise_descriptor_limit`] first), with a warning.
+    /// ([`raise_descriptor_limit`] first), and says so.
     ///
     /// # Errors
     /// The first address that can't be bound; then none stays bound.
@@ -145,7 +145,7 @@ impl Listener {
         }
         let (total, per_address) = affordable(config, descriptor_limit());
         if total < config.max_connections {
-            tracing::warn!(
+            tracing::info!(
                 configured = config.max_connections,
                 total,
                 "the descriptor limit allows fewer connections than configured"

@@ -29,6 +29,7 @@ use tokio::{sync::oneshot, time::Instant};
 use crate::{
     backend::{Backend, Call, CallError, Failure, Instance, Lease, LeaseError, Peer, PeerId},
     frame::{self, Frame},
+    limit::InFlight,
     policy::{Access, Permit},
     principal::Principal,
 };
@@ -227,7 +228,7 @@ impl Session {
     ///
     /// # Errors
     /// [`SendError`]; nothing comes then.
-    pub fn call(&self, permit: Permit, lane: u32) -> Result<(), SendError> {
+    pub fn call(&self, permit: Permit, lane: u32, slot: InFlight) -> Result<(), SendError> {
         let (frame, prune) = permit.into_parts();
         let id = frame.id_bytes().unwrap_or_default();
         let now = Instant::now();
@@ -255,6 +256,7 @@ impl Session {
             token,
             lane,
             prune,
+            slot,
             started: now,
         };
         let sent = self
@@ -349,6 +351,11 @@ impl Session {
             state.lease = Some(lease);
         }
         result
+    }
+
+    /// What bounds all that waits for readers.
+    pub(crate) fn budget(&self) -> Arc<Budget> {
+        self.state.lock().streams.budget().clone()
     }
 
     /// Turns a POST that waits into a stream. False: its answer is there.

@@ -58,7 +58,7 @@ pub fn matches(key: &str, sha256: &[u8; 32]) -> bool {
 /// The digests of all entries, laid out for a scan without branches.
 ///
 /// A table keyed by digest would be faster for very many keys and leak nothing useful either (a
-/// caller can't steer SHA-256), but a scan costs about two nanoseconds an entry and needs no
+/// caller can't steer SHA-256), but a scan costs a few nanoseconds an entry and needs no
 /// argument.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Table {

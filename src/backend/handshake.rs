@@ -21,6 +21,7 @@ use tokio::{
 use crate::{
     backend::instance::{Call, Instance, Outcome, Peer},
     frame::{self, Frame, Kind},
+    limit::InFlight,
     policy::Prune,
 };
 
@@ -78,6 +79,7 @@ async fn greet(instance: &Arc<Instance>, greeting: Greeting<'_>) -> Option<Bytes
         token: None,
         lane: 0,
         prune: Prune::nothing(),
+        slot: InFlight::free(),
         started: Instant::now(),
     };
     let id = NEXT_GREETER.fetch_add(1, Ordering::Relaxed);

@@ -27,6 +27,7 @@ use crate::{
         routes::Routes,
     },
     frame::{self, Frame, Slot},
+    limit::InFlight,
     policy::Prune,
 };
 
@@ -60,6 +61,8 @@ pub struct Call {
     pub lane: u32,
     /// What the answer filter must take out of the answer.
     pub prune: Prune,
+    /// Its place among the requests in flight; given back with the call.
+    pub slot: InFlight,
     /// When it was handed over.
     pub started: Instant,
 }
@@ -129,6 +132,8 @@ pub struct Instance {
     /// The child answered at least one call.
     answered: AtomicBool,
     stderr: OnceLock<Stderr>,
+    /// Lines that were no messages.
+    misread: AtomicU64,
     state: Mutex<State>,
     stop: CancellationToken,
     ended: CancellationToken,
@@ -165,6 +170,7 @@ impl Instance {
             next_ticket: AtomicU64::new(1),
             answered: AtomicBool::new(false),
             stderr: OnceLock::new(),
+            misread: AtomicU64::new(0),
             state: Mutex::default(),
             stop: CancellationToken::new(),
             ended: CancellationToken::new(),
@@ -362,6 +368,11 @@ impl Instance {
     #[must_use]
     pub fn stderr_tail(&self) -> Vec<u8> {
         self.stderr.get().map(Stderr::tail).unwrap_or_default()
+    }
+
+    /// Counts a line that was no message.
+    pub(super) fn misread(&self) -> u64 {
+        self.misread.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     pub(super) fn set_stderr(&self, stderr: Stderr) {

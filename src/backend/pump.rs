@@ -154,35 +154,41 @@ fn receive(instance: &Arc<Instance>, line: Bytes) {
     }
 }
 
-/// A line that is no message. What looks like one was perhaps the answer to the only call; anything
-/// else is a stray print that harms nobody.
+/// A line that is no message. What looks like one was perhaps the answer to a call; anything else
+/// is a stray print that harms nobody.
 fn unreadable(instance: &Instance, line: &Bytes, error: FrameError) {
-    let (backend, number) = (instance.backend(), instance.number());
-    let length = line.len();
-    tracing::warn!(backend, instance = number, %error, length, "a line of the child is no message");
+    complain(instance, line.len(), &error);
     let looks_like_one = line.trim_ascii_start().starts_with(b"{")
         && memchr::memmem::find(line, br#""jsonrpc""#).is_some();
-    if !looks_like_one {
-        return;
-    }
-    if let Some((peer, call)) = instance.take_sole() {
-        peer.answer(call, Outcome::Failed(Failure::Unreadable));
+    if looks_like_one {
+        let id = frame::salvage_id(line).and_then(ticket);
+        fail_unreadable(instance, id);
     }
 }
 
 fn too_long(instance: &Instance, long: &TooLong) {
-    tracing::warn!(
-        backend = instance.backend(),
-        instance = instance.number(),
-        length = long.len,
-        "a line from the child is over max_message"
-    );
-    let waiting = match long.id {
+    complain(instance, long.len, &"over max_message");
+    fail_unreadable(instance, long.id);
+}
+
+/// Fails the call that a lost line answered, or the only one.
+fn fail_unreadable(instance: &Instance, id: Option<u64>) {
+    let waiting = match id {
         Some(id) => instance.take(id),
         None => instance.take_sole(),
     };
     if let Some((peer, call)) = waiting {
         peer.answer(call, Outcome::Failed(Failure::Unreadable));
+    }
+}
+
+/// A child that writes nothing but nonsense must not fill the log: after the first few, each time
+/// their number has doubled.
+fn complain(instance: &Instance, length: usize, reason: &dyn std::fmt::Display) {
+    let (backend, number, count) = (instance.backend(), instance.number(), instance.misread());
+    if count <= 10 || count.is_power_of_two() {
+        tracing::warn!(backend, instance = number, length, count, %reason,
+            "a line of the child is not passed on");
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::time::{Instant, Sleep};
 use crate::{
     http::guard::Busy,
     session::{
-        Session,
+        Budget, Session,
         streams::{Claim, Event},
     },
 };
@@ -113,6 +113,7 @@ pub(crate) enum EventIds {
 /// A lane as a stream of server-sent events.
 pub(crate) struct Events {
     session: Arc<Session>,
+    budget: Arc<Budget>,
     claim: Claim,
     ids: EventIds,
     /// Encoded and not yet taken.
@@ -132,6 +133,7 @@ impl Events {
         let now = Instant::now();
         let keep_alive = Box::pin(tokio::time::sleep_until(now + KEEP_ALIVE));
         let mut events = Self {
+            budget: session.budget(),
             session,
             claim,
             ids,
@@ -207,7 +209,8 @@ impl Events {
             text.extend_from_slice(b"data: ");
             if event.data.len() >= LARGE {
                 self.ready.push_back(text.split().freeze());
-                self.ready.push_back(event.data.clone());
+                self.ready
+                    .push_back(self.budget.keep_holding(event.data.clone()));
             } else {
                 text.extend_from_slice(&event.data);
             }

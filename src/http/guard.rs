@@ -14,6 +14,7 @@ mod body;
 mod fault;
 mod head;
 mod http1;
+mod http2;
 mod linger;
 mod response;
 mod timer;
@@ -34,6 +35,7 @@ pub use activity::{Activity, Busy};
 pub use fault::Fault;
 
 use http1::Http1;
+use http2::Http2;
 use linger::Linger;
 use timer::Timer;
 
@@ -98,12 +100,7 @@ impl<IO> Guarded<IO> {
     ///
     /// The service calls [`Activity::begin`] for each request, or it is cut off as idle.
     pub fn http2(io: IO, config: &Config, activity: Activity) -> Self {
-        let http2 = Http2 {
-            activity,
-            received: 0,
-            last: Instant::now(),
-        };
-        Self::new(io, config, Mode::Http2(http2))
+        Self::new(io, config, Mode::Http2(Http2::new(activity)))
     }
 
     fn new(io: IO, config: &Config, mode: Mode) -> Self {
@@ -267,52 +264,6 @@ impl Stall {
         Poll::Pending
     }
 }
-
-#[derive(Debug)]
-struct Http2 {
-    activity: Activity,
-    /// Bytes, up to a whole preface.
-    received: usize,
-    /// When bytes came last.
-    last: Instant,
-}
-
-impl Http2 {
-    fn read(&mut self, bytes: usize) {
-        // The preface's deadline counts from the start, not from its first byte.
-        self.received = PREFACE.min(self.received + bytes);
-        if self.received == PREFACE {
-            self.last = Instant::now();
-        }
-    }
-
-    fn poll_deadline(
-        &mut self,
-        clock: &mut Timer,
-        config: &Config,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.received < PREFACE {
-            return match clock.is_due(cx, self.last + config.header_timeout) {
-                true => Poll::Ready(Err(Fault::HeadTimeout.into())),
-                false => Poll::Pending,
-            };
-        }
-        // What was just read may be a request that the service hasn't begun yet.
-        let grace = self.last + config.header_timeout;
-        let deadline = match self.activity.idle_since() {
-            Some(since) => grace.max(since + config.idle_timeout),
-            None => Instant::now() + config.idle_timeout,
-        };
-        match clock.is_due(cx, deadline) {
-            true => Poll::Ready(Ok(())),
-            false => Poll::Pending,
-        }
-    }
-}
-
-/// RFC 9113, 3.4.
-const PREFACE: usize = 24;
 
 #[cfg(test)]
 mod tests;

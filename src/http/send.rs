@@ -3,13 +3,17 @@
 //! What both transports share. Invariant: nothing reaches a session without a
 //! [`Permit`](crate::policy::Permit).
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
 use crate::{
     frame::{self, Frame, FrameError, Kind, Refused},
-    http::reject::{Rejection, denied_error, instance_error, send_error},
+    http::{
+        exchange::Granted,
+        reject::{Rejection, denied_error, instance_error, rate_error, send_error},
+    },
+    limit::{InFlight, Limited},
     policy::Denied,
     session::{SendError, Session, empty_result},
 };
@@ -21,6 +25,22 @@ pub(crate) enum Refusal {
     Denied(Denied),
     /// The session or its instance.
     Send(SendError),
+    /// A limit.
+    Limited(Limited),
+}
+
+impl Refusal {
+    /// The answer to the request, and when to try again where that is known.
+    pub(crate) fn answer(&self, id: &[u8]) -> (Bytes, Option<Duration>) {
+        match self {
+            Self::Denied(denied) => (denied_error(id, denied), None),
+            Self::Send(error) => (send_error(id, *error), None),
+            Self::Limited(limited) => (
+                rate_error(id, limited.retry_after),
+                Some(limited.retry_after),
+            ),
+        }
+    }
 }
 
 /// The messages of an array; `initialize` may not stand in one (2025-03-26, basic/lifecycle).
@@ -37,12 +57,25 @@ pub(crate) fn batch(body: Bytes) -> Result<Vec<Frame>, Rejection> {
 
 /// A request: its answer comes on `lane`.
 pub(crate) async fn request(
+    granted: &Granted,
     session: &Arc<Session>,
     frame: Frame,
     lane: u32,
 ) -> Result<(), Refusal> {
+    // A probe for the revision without sessions. Some servers speak both and stay with whichever
+    // they hear first; in a session it must not be that one.
+    if frame.method() == "server/discover" || frame.meta_protocol_version().is_some() {
+        return Err(Refusal::Denied(Denied::Method));
+    }
     let permit = session.access().check(frame).map_err(Refusal::Denied)?;
     let frame = permit.frame();
+    let slot = match frame.method() {
+        // It was counted when its session opened.
+        "initialize" => InFlight::free(),
+        _ => granted
+            .admit(tool_of(frame).as_deref())
+            .map_err(Refusal::Limited)?,
+    };
     if !session.has_own_instance() {
         let id = frame.id_bytes().unwrap_or_default();
         if frame.method() == "initialize" {
@@ -58,11 +91,23 @@ pub(crate) async fn request(
             return Ok(());
         }
     }
-    session.call(permit, lane).map_err(Refusal::Send)
+    session.call(permit, lane, slot).map_err(Refusal::Send)
 }
 
 /// A notification. What policy denies is not known here, and so is passed over.
-pub(crate) fn notification(session: &Session, frame: Frame) -> Result<(), Rejection> {
+pub(crate) fn notification(
+    granted: &Granted,
+    session: &Session,
+    frame: Frame,
+) -> Result<(), Rejection> {
+    // What takes work away, and what every session begins with, is never too much.
+    if !matches!(
+        frame.method(),
+        "notifications/cancelled" | "notifications/initialized"
+    ) {
+        let counted = granted.count(None);
+        counted.map_err(|limited| Rejection::Rate(None, limited.retry_after))?;
+    }
     match session.access().check(frame) {
         Ok(permit) => session.notify(permit).map_err(refused),
         Err(denied) => {
@@ -78,20 +123,28 @@ pub(crate) fn response(session: &Session, frame: &Frame) -> Result<(), Rejection
 }
 
 /// Any message, where what goes wrong is told on its lane.
-pub(crate) async fn any(session: &Arc<Session>, frame: Frame, lane: u32) {
+pub(crate) async fn any(granted: &Granted, session: &Arc<Session>, frame: Frame, lane: u32) {
     let id = frame.id_bytes().unwrap_or_default();
     match frame.kind() {
         Kind::Request => {
-            let error = match request(session, frame, lane).await {
-                Ok(()) => return,
-                Err(Refusal::Denied(denied)) => denied_error(&id, &denied),
-                Err(Refusal::Send(error)) => send_error(&id, error),
+            let Err(refusal) = request(granted, session, frame, lane).await else {
+                return;
             };
+            let (error, _) = refusal.answer(&id);
             session.answer(lane, error);
         }
         // There is nobody to tell.
-        Kind::Notification => drop(notification(session, frame)),
+        Kind::Notification => drop(notification(granted, session, frame)),
         Kind::Result | Kind::Error => drop(response(session, &frame)),
+    }
+}
+
+/// The tool that a request calls.
+fn tool_of(frame: &Frame) -> Option<Cow<'_, str>> {
+    if frame.method() == "tools/call" {
+        frame.name()
+    } else {
+        None
     }
 }
 

@@ -4,6 +4,8 @@
 //! (<https://modelcontextprotocol.io/specification/2024-11-05/basic/transports>). Invariant: a POST
 //! is answered at once; everything about its request comes on the stream.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
@@ -38,13 +40,12 @@ pub(crate) async fn open(
     if granted.server.drain.is_draining() {
         return Err(Rejection::Draining);
     }
-    let place = granted.server.sessions.reserve(&granted.principal);
+    granted
+        .count(None)
+        .map_err(|limited| Rejection::Rate(None, limited.retry_after))?;
+    let place = granted.reserve();
     let place = place.map_err(|error| Rejection::open(error, None))?;
-    let served = granted
-        .snapshot
-        .backends
-        .get(&granted.backend)
-        .ok_or(Rejection::NotFound)?;
+    let served = granted.served()?;
     let lease = served.backend.lease(&granted.principal).await;
     let lease = lease.map_err(|error| Rejection::lease(error, None))?;
     let opening = Opening {
@@ -79,24 +80,21 @@ pub(crate) async fn post(
     if asks && granted.server.drain.is_draining() {
         return Err(Rejection::Draining);
     }
+    let granted = Arc::new(granted);
     for frame in frames {
         if frame.method() == "initialize" && !session.has_own_instance() {
             // The handshake takes as long as the child does; the POST does not.
-            let session = session.clone();
-            let greeting = async move { send::any(&session, frame, STANDING).await };
+            let (session, sender) = (session.clone(), granted.clone());
+            let greeting = async move { send::any(&sender, &session, frame, STANDING).await };
             granted.server.drain.spawn(greeting);
         } else {
-            send::any(&session, frame, STANDING).await;
+            send::any(&granted, &session, frame, STANDING).await;
         }
     }
     Ok(accepted())
 }
 
-fn stream(
-    granted: &Granted,
-    session: &std::sync::Arc<Session>,
-    after: Option<u64>,
-) -> Option<Response<Body>> {
+fn stream(granted: &Granted, session: &Arc<Session>, after: Option<u64>) -> Option<Response<Body>> {
     let (claim, missed) = session.attach(STANDING, after)?;
     let id = session.id().text();
     let mut events = Events::new(

@@ -20,7 +20,7 @@ use crate::{
         body::{Body, EventIds, Events},
         exchange::Granted,
         read::{self, Accepts},
-        reject::{Rejection, denied_error, json, send_error},
+        reject::{Rejection, after, json, limit_error, send_error},
         send,
     },
     session::{
@@ -64,7 +64,7 @@ pub(crate) async fn post(
     head.version?;
     match frame.kind() {
         Kind::Request => request_in(&granted, &session, accepts, frame).await,
-        Kind::Notification => send::notification(&session, frame).map(|()| accepted()),
+        Kind::Notification => send::notification(&granted, &session, frame).map(|()| accepted()),
         Kind::Result | Kind::Error => send::response(&session, &frame).map(|()| accepted()),
     }
 }
@@ -141,14 +141,13 @@ async fn initialize(
     if granted.server.drain.is_draining() {
         return Err(Rejection::Draining);
     }
-    let place = granted.server.sessions.reserve(&granted.principal);
+    granted
+        .count(None)
+        .map_err(|limited| Rejection::Rate(id.clone(), limited.retry_after))?;
+    let place = granted.reserve();
     let place = place.map_err(|error| Rejection::open(error, id.clone()))?;
-    let served = granted
-        .snapshot
-        .backends
-        .get(&granted.backend)
-        .ok_or(Rejection::NotFound)?;
-    let lease: Lease = served
+    let lease: Lease = granted
+        .served()?
         .backend
         .lease(&granted.principal)
         .await
@@ -205,15 +204,21 @@ async fn request_in(
     let opens = frame.method() == "initialize";
     let streams = accepts.stream && !opens;
     let mut post = session.post(1, streams);
-    match send::request(session, frame, post.lane).await {
-        Ok(()) => {}
-        Err(send::Refusal::Denied(denied)) => {
-            return Ok(reply(accepts, denied_error(&id, &denied)));
-        }
-        Err(send::Refusal::Send(error)) => return Ok(reply(accepts, send_error(&id, error))),
+    if let Err(refusal) = send::request(granted, session, frame, post.lane).await {
+        // On 200: after a 4xx some clients give up the whole session.
+        let (error, retry) = refusal.answer(&id);
+        let response = reply(accepts, error);
+        return Ok(match retry {
+            Some(retry) => after(response, retry),
+            None => response,
+        });
     }
     match wait(session, &mut post, accepts, opens).await {
-        First::Answer(answer) => Ok(reply(accepts, answer)),
+        First::Answer(answer) => Ok(match session.budget().hold(answer) {
+            Ok(answer) => reply(accepts, answer),
+            // Too many answers wait for clients that don't read.
+            Err(_) => reply(accepts, limit_error(&id)),
+        }),
         First::Stream => {
             stream(session, post.lane, None).ok_or(Rejection::Instance(Some(id), Duration::ZERO))
         }
@@ -270,7 +275,7 @@ async fn batch(
     }
     let mut post = session.post(calls, accepts.stream);
     for frame in frames {
-        send::any(&session, frame, post.lane).await;
+        send::any(granted, &session, frame, post.lane).await;
     }
     if calls == 0 {
         return Ok(accepted());

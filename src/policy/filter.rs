@@ -3,13 +3,18 @@
 //! Owns glob matching. It must never know who asks. Invariant: a name that no list speaks of passes
 //! only where there is no allow list.
 
+use std::sync::Arc;
+
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
-/// A set of globs, kept with its text so that two can be compared.
+/// A set of globs, kept with its text so that two can be compared. Cheap to clone.
 ///
 /// `*` and `?` match any character, `/` included.
 #[derive(Debug, Clone)]
-pub struct Globs {
+pub struct Globs(Arc<Compiled>);
+
+#[derive(Debug)]
+struct Compiled {
     patterns: Vec<String>,
     set: GlobSet,
 }
@@ -25,19 +30,19 @@ impl Globs {
             builder.add(Glob::new(pattern).map_err(|error| (index, error))?);
         }
         let set = builder.build().map_err(|error| (0, error))?;
-        Ok(Self { patterns, set })
+        Ok(Self(Arc::new(Compiled { patterns, set })))
     }
 
     /// True when any pattern matches the whole name.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
-        self.set.is_match(name)
+        self.0.set.is_match(name)
     }
 }
 
 impl PartialEq for Globs {
     fn eq(&self, other: &Self) -> bool {
-        self.patterns == other.patterns
+        self.0.patterns == other.0.patterns
     }
 }
 

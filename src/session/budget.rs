@@ -2,7 +2,12 @@
 //!
 //! Invariant: what was taken is given back once.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use bytes::Bytes;
 
 /// A number of bytes that many share.
 #[derive(Debug)]
@@ -35,9 +40,84 @@ impl Budget {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// Charges what leaves, until it has left: a connection drops what it has written. Small pieces
+    /// are not worth counting.
+    ///
+    /// # Errors
+    /// [`Spent`] when so much isn't left.
+    pub fn hold(self: &Arc<Self>, data: Bytes) -> Result<Bytes, Spent> {
+        if data.len() < SMALL {
+            return Ok(data);
+        }
+        if !self.take(data.len()) {
+            return Err(Spent);
+        }
+        Ok(Bytes::from_owner(Held {
+            data,
+            budget: self.clone(),
+        }))
+    }
+
+    /// [`Budget::hold`] for what was charged until now and is on its way already.
+    #[must_use]
+    pub fn keep_holding(self: &Arc<Self>, data: Bytes) -> Bytes {
+        self.used.fetch_add(data.len(), Ordering::Relaxed);
+        Bytes::from_owner(Held {
+            data,
+            budget: self.clone(),
+        })
+    }
+
     /// Bytes taken now.
     #[must_use]
     pub fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
+    }
+}
+
+/// Nothing is left of a budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too much waits to be read")]
+pub struct Spent;
+
+struct Held {
+    data: Bytes,
+    budget: Arc<Budget>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.budget.put(self.data.len());
+    }
+}
+
+/// Pieces below this are bounded by the number of connections.
+const SMALL: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::{Budget, SMALL};
+    use bytes::Bytes;
+    use std::sync::Arc;
+
+    #[test]
+    fn what_leaves_is_charged_until_it_has_left() {
+        let budget = Arc::new(Budget::new(3 * SMALL));
+        let first = budget.hold(Bytes::from(vec![1; 2 * SMALL])).unwrap();
+        assert_eq!(budget.used(), 2 * SMALL);
+        assert!(budget.hold(Bytes::from(vec![2; 2 * SMALL])).is_err());
+        let part = first.slice(10..20);
+        drop(first);
+        assert_eq!(budget.used(), 2 * SMALL, "a part of it holds all of it");
+        drop(part);
+        assert_eq!(budget.used(), 0);
+        budget.hold(Bytes::from(vec![2; 2 * SMALL])).unwrap();
+        assert_eq!(budget.used(), 0);
     }
 }

@@ -107,6 +107,10 @@ impl Streams {
         }
     }
 
+    pub(crate) fn budget(&self) -> &Arc<Budget> {
+        &self.bounds.budget
+    }
+
     /// A lane for a POST that carries `calls` requests.
     pub(crate) fn open(&mut self, calls: usize, streams: bool) -> (u32, oneshot::Receiver<First>) {
         let number = self.next_lane;

@@ -1,5 +1,5 @@
 use std::{
-    fs,
+    fs, io,
     os::unix::fs::PermissionsExt as _,
     time::{Duration, UNIX_EPOCH},
 };

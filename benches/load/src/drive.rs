@@ -25,6 +25,8 @@ pub struct Plan {
     pub warm_up: Duration,
     /// How long they count.
     pub measure: Duration,
+    /// Calls that haven't come back this long after the last one was sent are lost.
+    pub drain: Duration,
     /// What each call is.
     pub shape: Shape,
     /// The server's process, for its processor time and memory.
@@ -52,8 +54,6 @@ pub enum Session {
     Pipe(pipe::Session),
 }
 
-/// Calls that haven't come back this long after the last one was sent are lost.
-const DRAIN: Duration = Duration::from_secs(10);
 /// Opening all sessions takes at most this and a bit for each.
 const OPENING: Duration = Duration::from_secs(30);
 const OPENING_EACH: Duration = Duration::from_millis(50);
@@ -178,7 +178,7 @@ pub async fn load(target: &Target, plan: &Plan) -> anyhow::Result<Report> {
         proc::cpu(watched).since(server),
     );
     let memory = plan.pid.map(proc::memory).unwrap_or_default();
-    let _ = tokio::time::timeout(DRAIN, async {
+    let _ = tokio::time::timeout(plan.drain, async {
         while workers.join_next().await.is_some() {}
     })
     .await;

@@ -152,9 +152,9 @@ pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
     if matches!(line.first(), Some(b' ' | b'\t')) {
         return Err(Fault::Folded);
     }
-    let colon = memchr(b':', line).ok_or(Fault::HeaderName)?;
-    let (name, value) = line.split_at(colon);
-    if name.is_empty() || !name.iter().copied().all(is_token) {
+    let colon = line.iter().position(|&byte| !is_token(byte));
+    let (name, value) = line.split_at(colon.ok_or(Fault::HeaderName)?);
+    if name.is_empty() || value.first() != Some(&b':') {
         return Err(Fault::HeaderName);
     }
     // Without branches, so that the compiler makes it many bytes at a time.

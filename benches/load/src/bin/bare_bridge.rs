@@ -1,13 +1,15 @@
 //! `bare-bridge`: what any bridge from HTTP to a pipe costs at least. The yardstick.
 //!
-//! No TLS, no keys, no limits, no check of anything: hyper, a task that writes to the child, one
-//! that reads from it, a map between them. `POST /mcp` answers JSON; `GET /sse` and `POST
-//! /messages?session_id=N` are HTTP+SSE. Requests must bear integer ids. It ends when its standard
+//! No keys, no limits, no check of anything, TLS only when asked for: hyper, a task that writes to the
+//! child, one that reads from it, a map between them. `POST /mcp` answers JSON; `GET /sse` and `POST
+//! /messages?session_id=N` are HTTP+SSE. `--tls FILE` makes a certificate for 127.0.0.1, writes it
+//! there and serves TLS. Requests must bear integer ids. It ends when its standard
 //! input ends, and prints its port as `listening ADDRESS`.
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,14 +22,16 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use load::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::sync::{mpsc, oneshot};
+use tokio_rustls::TlsAcceptor;
 
 const QUEUE: usize = 1024;
 const READ: usize = 64 * 1024;
@@ -35,12 +39,14 @@ const READ: usize = 64 * 1024;
 fn main() -> anyhow::Result<()> {
     let mut arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let at = arguments.iter().position(|word| word == "--").context(
-        "usage: bare-bridge [--listen ADDRESS] [--isolation shared|session] -- COMMAND [ARG...]",
+        "usage: bare-bridge [--listen ADDRESS] [--isolation shared|session] [--tls FILE] -- COMMAND...",
     )?;
     let command: Vec<_> = arguments.split_off(at).split_off(1);
     let mut args = pico_args::Arguments::from_vec(arguments);
     let listen: Option<String> = args.opt_value_from_str("--listen")?;
     let isolation: Option<String> = args.opt_value_from_str("--isolation")?;
+    let tls: Option<PathBuf> = args.opt_value_from_str("--tls")?;
+    let tls = tls.as_deref().map(acceptor).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -50,7 +56,7 @@ fn main() -> anyhow::Result<()> {
         let shared = isolation.as_deref() != Some("session");
         let bridge = Arc::new(Bridge::new(command, shared)?);
         tokio::select! {
-            outcome = accept(listener, bridge) => outcome,
+            outcome = accept(listener, tls, bridge) => outcome,
             () = input_ends() => Ok(()),
         }
     })?;
@@ -65,21 +71,61 @@ async fn input_ends() {
     while matches!(input.read(&mut ignored).await, Ok(1..)) {}
 }
 
-async fn accept(listener: TcpListener, bridge: Arc<Bridge>) -> anyhow::Result<()> {
+async fn accept(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    bridge: Arc<Bridge>,
+) -> anyhow::Result<()> {
     loop {
         let (socket, _) = listener.accept().await?;
         socket.set_nodelay(true)?;
-        let bridge = bridge.clone();
+        let (tls, bridge) = (tls.clone(), bridge.clone());
         tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let bridge = bridge.clone();
-                async move { Ok::<_, Infallible>(bridge.serve(request).await) }
-            });
-            let _ = http1::Builder::new()
-                .serve_connection(TokioIo::new(socket), service)
-                .await;
+            match tls {
+                None => connection(socket, false, bridge).await,
+                Some(tls) => {
+                    let Ok(socket) = tls.accept(socket).await else {
+                        return;
+                    };
+                    let two = socket.get_ref().1.alpn_protocol() == Some(b"h2");
+                    connection(socket, two, bridge).await;
+                }
+            }
         });
     }
+}
+
+async fn connection<S>(socket: S, two: bool, bridge: Arc<Bridge>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let bridge = bridge.clone();
+        async move { Ok::<_, Infallible>(bridge.serve(request).await) }
+    });
+    let io = TokioIo::new(socket);
+    // However a connection ends, its client sees it.
+    if two {
+        let _ = http2::Builder::new(TokioExecutor::new())
+            .serve_connection(io, service)
+            .await;
+    } else {
+        let _ = http1::Builder::new().serve_connection(io, service).await;
+    }
+}
+
+/// A new key and its certificate, which is left in `file` for clients to trust.
+fn acceptor(file: &Path) -> anyhow::Result<TlsAcceptor> {
+    let key = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
+    std::fs::write(file, key.cert.pem())?;
+    let private = PrivatePkcs8KeyDer::from(key.signing_key.serialize_der());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![key.cert.der().clone()], private.into())?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 /// The children and the sessions on them.

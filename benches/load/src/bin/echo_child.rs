@@ -3,7 +3,8 @@
 //! Tools: `echo{text}` answers its text as it was written (escapes are copied, not read);
 //! `big{bytes, text?}` answers `text` filled up with dots to `bytes`. Answers are collected while
 //! more input waits and leave in one write. `--start-delay-ms N` sleeps first, as a package runner
-//! would.
+//! would. `--fault swap|drop|twice` spoils every hundredth call, so that what measures can be shown to
+//! notice.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::time::Duration;
@@ -19,12 +20,15 @@ const TOOLS: &str = r#"{"tools":[{"name":"echo","description":"Answers its text.
 
 fn main() -> io::Result<()> {
     let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() == Some("--start-delay-ms") {
-        let delay = arguments
-            .next()
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(0);
-        std::thread::sleep(Duration::from_millis(delay));
+    let mut fault = Fault::default();
+    while let (Some(name), Some(value)) = (arguments.next(), arguments.next()) {
+        match name.as_str() {
+            "--start-delay-ms" => {
+                std::thread::sleep(Duration::from_millis(value.parse().unwrap_or(0)));
+            }
+            "--fault" => fault.kind = value,
+            _ => return Err(io::Error::other("unknown argument")),
+        }
     }
     let mut input = BufReader::with_capacity(BATCH, io::stdin().lock());
     let mut output = io::stdout().lock();
@@ -35,12 +39,44 @@ fn main() -> io::Result<()> {
             output.write_all(&answers)?;
             return output.flush();
         }
+        let from = answers.len();
         answer(&line, &mut answers);
+        fault.spoil(&mut answers, from);
         // What is left in the buffer without a line end may take its time: don't hold answers back.
         if answers.len() >= BATCH || !input.buffer().contains(&b'\n') {
             output.write_all(&answers)?;
             output.flush()?;
             answers.clear();
+        }
+    }
+}
+
+/// What is done to an answer now and then.
+#[derive(Default)]
+struct Fault {
+    kind: String,
+    answers: usize,
+}
+
+impl Fault {
+    /// The last answer begins at `from`.
+    fn spoil(&mut self, answers: &mut Vec<u8>, from: usize) {
+        if self.kind.is_empty() || answers.len() == from {
+            return;
+        }
+        self.answers += 1;
+        if !self.answers.is_multiple_of(100) {
+            return;
+        }
+        match self.kind.as_str() {
+            // Another's text looks like this: one letter differs.
+            "swap" => {
+                if let Some(last) = answers[from..].iter().rposition(|byte| *byte == b'.') {
+                    answers[from + last] = b'!';
+                }
+            }
+            "drop" => answers.truncate(from),
+            _ => answers.extend_from_within(from..),
         }
     }
 }

@@ -23,6 +23,7 @@ load --target pipe [options] -- COMMAND [ARG...]
   --inflight K       calls in flight in each                                [4]
   --seconds S        how long calls are counted, at most 3600               [5]
   --warm-up S        how long they run before that                          [0.5]
+  --drain S          calls that take longer after the end are lost          [10]
   --payload BYTES    text in each call                                      [64]
   --result-bytes B   ask the `big` tool for this much text instead          [0]
   --idle             open the sessions, call nothing, measure memory
@@ -82,7 +83,7 @@ fn run() -> anyhow::Result<bool> {
 
 fn parse(mut args: pico_args::Arguments, command: Vec<OsString>) -> anyhow::Result<Options> {
     let name: String = args.value_from_str("--target")?;
-    let http2 = args.contains("--http2");
+    let (http2, is_idle) = (args.contains("--http2"), args.contains("--idle"));
     let ca: Option<PathBuf> = args.opt_value_from_str("--ca")?;
     let url: Option<String> = args.opt_value_from_str("--url")?;
     let key: Option<String> = args.opt_value_from_str("--key")?;
@@ -97,6 +98,7 @@ fn parse(mut args: pico_args::Arguments, command: Vec<OsString>) -> anyhow::Resu
         openers: args.opt_value_from_str("--openers")?.unwrap_or(4),
         warm_up: seconds(args.opt_value_from_str("--warm-up")?.unwrap_or(0.5))?,
         measure: seconds(args.opt_value_from_str("--seconds")?.unwrap_or(5.0))?,
+        drain: seconds(args.opt_value_from_str("--drain")?.unwrap_or(10.0))?,
         shape: Shape {
             payload: args
                 .opt_value_from_str("--payload")?
@@ -108,7 +110,6 @@ fn parse(mut args: pico_args::Arguments, command: Vec<OsString>) -> anyhow::Resu
         pid: args.opt_value_from_str("--pid")?,
     };
     let hold = seconds(args.opt_value_from_str("--hold")?.unwrap_or(0.0))?;
-    let is_idle = args.contains("--idle");
     if let Some(word) = args.finish().first() {
         bail!("unknown argument {}", word.to_string_lossy());
     }

@@ -1,6 +1,5 @@
 //! The configuration that the gateway is measured with.
 
-use std::fmt::Write;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -15,35 +14,49 @@ pub(crate) const KEY: &str = "gh_bench_0123456789abcdefghijklmnopqrstuvwxyzABCDE
 /// sessions (`idle`). `full` switches on everything that a call can pass through.
 pub(crate) fn proxy_toml(options: &Options, port: u16, child: &Path) -> String {
     let digest = Sha256::digest(KEY.as_bytes());
-    let digest = digest.iter().fold(String::new(), |mut text, byte| {
-        // Writing into a String can't fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    });
-    let mut text = format!(
-        r#"[server]
-listen = "127.0.0.1:{port}"
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut text = SERVER
+        .replace("PORT", &port.to_string())
+        .replace("DIGEST", &digest);
+    if options.full {
+        text.push_str(SERVER_FULL);
+    }
+    let child = format!("{child:?}");
+    for (name, isolation) in [("echo", options.isolation.as_str()), ("idle", "shared")] {
+        let mut backend = BACKEND.to_owned();
+        if options.full {
+            backend.push_str(BACKEND_FULL);
+        }
+        let backend = backend
+            .replace("NAME", name)
+            .replace("ISOLATION", isolation);
+        text.push_str(&backend.replace("CHILD", &child));
+    }
+    text
+}
+
+const SERVER: &str = r#"[server]
+listen = "127.0.0.1:PORT"
 
 [server.tls]
 self_signed = true
 
 [[auth.keys]]
 name = "bench"
-sha256 = "{digest}"
+sha256 = "DIGEST"
 roles = ["bench"]
 
 [roles.bench]
-echo = {{ tools = ["echo", "big"] }}
-idle = {{ tools = ["echo", "big"] }}
+echo = { tools = ["echo", "big"] }
+idle = { tools = ["echo", "big"] }
 
 [limits]
 max_sessions = 20000
 max_sessions_per_principal = 20000
-"#
-    );
-    if options.full {
-        text.push_str(
-            r#"rate = "1000000000/min"
+"#;
+
+/// Goes on in `[limits]`.
+const SERVER_FULL: &str = r#"rate = "1000000000/min"
 
 [admin]
 enabled = false
@@ -51,39 +64,27 @@ enabled = false
 [audit]
 path = "audit.jsonl"
 sync = "batch"
-"#,
-        );
-    }
-    for (name, isolation) in [("echo", options.isolation.as_str()), ("idle", "shared")] {
-        let _ = write!(
-            text,
-            r#"
-[backends.{name}]
-command = [{child:?}]
-isolation = "{isolation}"
+"#;
+
+const BACKEND: &str = r#"
+[backends.NAME]
+command = [CHILD]
+isolation = "ISOLATION"
 max_instances = 64
 
-[backends.{name}.filter]
-tools = {{ allow = ["*"], deny = ["write_*"] }}
-"#
-        );
-        if options.full {
-            let _ = write!(
-                text,
-                r#"
-[[backends.{name}.filter.rules]]
+[backends.NAME.filter]
+tools = { allow = ["*"], deny = ["write_*"] }
+"#;
+
+const BACKEND_FULL: &str = r#"
+[[backends.NAME.filter.rules]]
 name = "no-secrets"
 when = 'method == "tools/call" && has(args.text) && args.text.startsWith("secret")'
 action = "deny"
 reason = "secrets are not echoed"
 
-[backends.{name}.limits]
+[backends.NAME.limits]
 rate = "1000000000/min"
 concurrency = 100000
-tools = {{ "echo" = "1000000000/min" }}
-"#
-            );
-        }
-    }
-    text
-}
+tools = { "echo" = "1000000000/min" }
+"#;

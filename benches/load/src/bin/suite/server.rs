@@ -47,7 +47,8 @@ pub(crate) async fn start_all(
     servers: &mut Vec<Server>,
 ) -> anyhow::Result<()> {
     servers.push(pipe());
-    servers.push(bridge(options).await?);
+    servers.push(bridge(options, None).await?);
+    servers.push(bridge(options, Some(&folder.join("bridge.pem"))).await?);
     if let Some(binary) = &options.gatehouse {
         servers.push(gatehouse(options, binary, folder).await?);
     }
@@ -115,11 +116,14 @@ fn pipe() -> Server {
     }
 }
 
-async fn bridge(options: &Options) -> anyhow::Result<Server> {
+/// The bare bridge; with `tls` as well as a bridge can be that its clients trust.
+async fn bridge(options: &Options, tls: Option<&Path>) -> anyhow::Result<Server> {
     let mut command = Command::new(options.tool("bare-bridge"));
-    command
-        .args(["--isolation", &options.isolation, "--"])
-        .arg(options.tool("echo-child"));
+    command.args(["--isolation", &options.isolation]);
+    if let Some(file) = tls {
+        command.arg("--tls").arg(file);
+    }
+    command.arg("--").arg(options.tool("echo-child"));
     // The bridge ends with its standard input, so it can't outlive this program.
     command
         .stdin(Stdio::piped())
@@ -133,13 +137,23 @@ async fn bridge(options: &Options) -> anyhow::Result<Server> {
         .strip_prefix("listening ")
         .context("bare-bridge didn't start")?
         .trim();
-    let url = format!("http://{address}");
+    let (name, url, more) = match tls {
+        None => ("bare bridge", format!("http://{address}"), vec![]),
+        Some(file) => {
+            let file = file.to_str().context("the path isn't UTF-8")?;
+            (
+                "bare bridge, TLS",
+                format!("https://{address}"),
+                vec!["--ca", file],
+            )
+        }
+    };
     let ways = vec![
-        way("http", &url, "/mcp", &[]),
-        way("sse", &url, "/sse", &[]),
+        way("http", &url, "/mcp", &more),
+        way("sse", &url, "/sse", &more),
     ];
     Ok(Server {
-        name: "bare bridge",
+        name,
         ways,
         pid: child.id(),
         child: Some(child),
