@@ -77,53 +77,13 @@ async fn a_key_that_is_not_good_is_the_same_401_whatever_is_wrong_with_it() {
     )
     .await;
     let long = format!("Bearer {}", "k".repeat(5000));
-    let prefix = format!("Bearer {}", &ALICE[..ALICE.len() - 1]);
-    let longer = format!("Bearer {ALICE}x");
-    let spaced = format!("Bearer {ALICE} {ALICE}");
-    let upper = format!("Bearer {}", ALICE.to_uppercase());
-    let other_scheme = format!("Token {ALICE}");
-    let basic = "Basic YWxpY2U6YWxpY2UtaGFzLWEta2V5LW9mLWhlci1vd24=";
-    let list = format!("Bearer {ALICE}, Bearer {BOB}");
-    let cases: &[&[(&str, &str)]] = &[
-        &[("authorization", "Bearer nobody-has-this-key")],
-        &[("authorization", "Bearer dora-had-a-key-once")],
-        &[("x-api-key", "dora-had-a-key-once")],
-        &[("authorization", &prefix)],
-        &[("authorization", &longer)],
-        &[("authorization", &spaced)],
-        &[("authorization", &upper)],
-        &[("authorization", &long)],
-        &[("authorization", &other_scheme)],
-        &[("authorization", basic)],
-        &[("authorization", &list)],
-        &[("authorization", ALICE)],
-        &[("authorization", "Bearer")],
-        &[("authorization", "Bearer ")],
-        &[("authorization", "")],
-        &[("authorization", "Bearer \u{e9}")],
-        &[("x-api-key", "nobody-has-this-key")],
-        &[("x-api-key", "")],
-        &[("x-api-key", "\u{e9}")],
-        &[("x-api-key", &spaced)],
-        &[("x-api-key", ALICE), ("x-api-key", ALICE)],
-        &[("x-api-key", ALICE), ("x-api-key", BOB)],
-        &[
-            ("authorization", BEARER_ALICE),
-            ("authorization", BEARER_ALICE),
-        ],
-        &[("authorization", BEARER_ALICE), ("x-api-key", BOB)],
-        &[("authorization", BEARER_ALICE), ("x-api-key", "wrong")],
-        &[("authorization", "Bearer wrong"), ("x-api-key", ALICE)],
-        &[("authorization", basic), ("x-api-key", ALICE)],
-    ];
+    let mut cases = BAD_CREDENTIALS.to_vec();
+    let long = [("authorization", long.as_str())];
+    cases.push(&long);
     let mut first: Option<Reply> = None;
     for headers in cases {
-        let reply = rig
-            .client()
-            .ask("GET", "/m/mcp")
-            .headers(headers)
-            .send()
-            .await;
+        let ask = rig.client().ask("GET", "/m/mcp").headers(headers);
+        let reply = ask.send().await;
         assert_unauthorized(&reply, r#"Bearer realm="gatehouse", error="invalid_token""#);
         let first = first.get_or_insert_with(|| reply.clone());
         assert_eq!(reply.without_date(), first.without_date(), "{headers:?}");
@@ -133,6 +93,45 @@ async fn a_key_that_is_not_good_is_the_same_401_whatever_is_wrong_with_it() {
         assert!(!rig.log().contains(secret), "{secret} is in the log");
     }
 }
+
+/// What may stand in a request instead of one good key.
+const BAD_CREDENTIALS: &[&[(&str, &str)]] = &[
+    &[("authorization", "Bearer nobody-has-this-key")],
+    &[("authorization", "Bearer dora-had-a-key-once")],
+    &[("x-api-key", "dora-had-a-key-once")],
+    &[("authorization", "Bearer alice-has-a-key-of-her-ow")],
+    &[("authorization", "Bearer alice-has-a-key-of-her-ownx")],
+    &[("authorization", "Bearer alice-has-a-key-of-her-own x")],
+    &[("authorization", "Bearer ALICE-HAS-A-KEY-OF-HER-OWN")],
+    &[(
+        "authorization",
+        "Bearer alice-has-a-key-of-her-own, Bearer x",
+    )],
+    &[("authorization", "Token alice-has-a-key-of-her-own")],
+    &[(
+        "authorization",
+        "Basic YWxpY2U6YWxpY2UtaGFzLWEta2V5LW9mLWhlci1vd24=",
+    )],
+    &[("authorization", ALICE)],
+    &[("authorization", "Bearer")],
+    &[("authorization", "Bearer ")],
+    &[("authorization", "")],
+    &[("authorization", "Bearer \u{e9}")],
+    &[("x-api-key", "nobody-has-this-key")],
+    &[("x-api-key", "")],
+    &[("x-api-key", "\u{e9}")],
+    &[("x-api-key", "alice-has-a-key-of-her-own x")],
+    &[("x-api-key", ALICE), ("x-api-key", ALICE)],
+    &[("x-api-key", ALICE), ("x-api-key", BOB)],
+    &[
+        ("authorization", BEARER_ALICE),
+        ("authorization", BEARER_ALICE),
+    ],
+    &[("authorization", BEARER_ALICE), ("x-api-key", BOB)],
+    &[("authorization", BEARER_ALICE), ("x-api-key", "wrong")],
+    &[("authorization", "Bearer wrong"), ("x-api-key", ALICE)],
+    &[("authorization", "Basic x"), ("x-api-key", ALICE)],
+];
 
 const BEARER_ALICE: &str = "Bearer alice-has-a-key-of-her-own";
 

@@ -12,7 +12,11 @@
 )]
 
 mod auth;
+mod batch;
 mod origin;
+mod refusals;
 #[allow(dead_code, reason = "the subjects that use it come one by one")]
 mod rig;
+mod roles;
 mod sessions;
+mod sse;

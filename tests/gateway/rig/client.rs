@@ -38,8 +38,8 @@ pub(crate) struct Client {
 }
 
 /// A request in the making.
-pub(crate) struct Ask<'a> {
-    client: &'a Client,
+pub(crate) struct Ask {
+    client: Client,
     method: Method,
     path: String,
     headers: HeaderMap,
@@ -117,9 +117,9 @@ impl Client {
     }
 
     /// Begins a request.
-    pub(crate) fn ask(&self, method: &str, path: &str) -> Ask<'_> {
+    pub(crate) fn ask(&self, method: &str, path: &str) -> Ask {
         Ask {
-            client: self,
+            client: self.clone(),
             method: Method::from_bytes(method.as_bytes()).expect("a method"),
             path: path.to_owned(),
             headers: HeaderMap::new(),
@@ -167,7 +167,7 @@ impl Client {
     }
 }
 
-impl Ask<'_> {
+impl Ask {
     /// Adds a header; a repeated one stands twice.
     pub(crate) fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         let name = HeaderName::from_bytes(name.as_bytes()).expect("a header name");

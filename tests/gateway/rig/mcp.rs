@@ -67,7 +67,7 @@ impl Mcp {
     }
 
     /// A request with the headers of the session.
-    pub(crate) fn ask(&self, method: &str) -> Ask<'_> {
+    pub(crate) fn ask(&self, method: &str) -> Ask {
         self.client
             .ask(method, &self.path)
             .key(&self.key)
@@ -123,6 +123,14 @@ impl Mcp {
             .await;
         assert_eq!(events.status(), 200);
         events
+    }
+
+    /// Asks for the standing stream; the whole answer.
+    pub(crate) async fn stream_refused(&self) -> Reply {
+        self.ask("GET")
+            .header("accept", "text/event-stream")
+            .send()
+            .await
     }
 
     /// Takes a stream up again after an event.
