@@ -5,7 +5,7 @@
 //! belongs to one principal on one backend; every call ends; when a session ends, its instance is
 //! given back and nothing of it is left.
 
-mod budget;
+pub(crate) mod budget;
 pub mod id;
 pub(crate) mod peer;
 pub(crate) mod streams;
@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
-    backend::{Backend, Call, CallError, Failure, Instance, Lease, LeaseError, Peer, PeerId},
+    backend::{Backend, Call, CallError, Instance, Lease, LeaseError, Peer, PeerId},
     frame::{self, Frame},
     limit::InFlight,
     policy::{Access, Permit},
@@ -36,7 +36,8 @@ use crate::{
 
 pub use self::{budget::Budget, id::SessionId, version::Version};
 use self::{
-    streams::{Bounds, Claim, First, STANDING, Streams},
+    budget::{Parcel, Share},
+    streams::{Answer, Bounds, Claim, First, STANDING, Streams},
     table::Table,
 };
 
@@ -305,15 +306,18 @@ impl Session {
 
     /// Puts a message of the gateway's own on a lane: the answer to a call that it took itself.
     pub(crate) fn answer(&self, lane: u32, data: Bytes) {
-        self.state.lock().streams.answer(lane, Some(data));
+        let answer = Answer::Message(data.into());
+        self.state.lock().streams.answer(lane, answer);
     }
 
     /// Reads the answers of a batch whose client takes no stream, until all are there.
-    pub(crate) async fn gather(self: &Arc<Self>, post: &mut Post) -> Vec<Bytes> {
-        if let Ok(First::Answer(only)) = (&mut post.first).await {
-            return vec![only];
+    pub(crate) async fn gather(self: &Arc<Self>, post: &mut Post) -> Vec<Parcel> {
+        match (&mut post.first).await {
+            Ok(First::Answer(only)) => return vec![only],
+            Ok(First::NoRoom(only)) => return vec![only.into()],
+            Ok(First::Stream | First::Nothing) | Err(_) => {}
         }
-        let Some((claim, _)) = self.attach(post.lane, None) else {
+        let Some(claim) = self.attach(post.lane, None) else {
             return Vec::new();
         };
         let mut answers = Vec::new();
@@ -326,7 +330,7 @@ impl Session {
                 self.detach(claim);
                 return answers;
             }
-            answers.extend(events.into_iter().map(|event| event.data));
+            answers.extend(events.into_iter().map(|event| event.parcel));
         }
     }
 
@@ -353,22 +357,13 @@ impl Session {
         result
     }
 
-    /// What bounds all that waits for readers.
-    pub(crate) fn budget(&self) -> Arc<Budget> {
-        self.state.lock().streams.budget().clone()
-    }
-
     /// Turns a POST that waits into a stream. False: its answer is there.
     pub(crate) fn upgrade(&self, lane: u32) -> bool {
         self.state.lock().streams.upgrade(lane)
     }
 
     /// Reads a lane.
-    pub(crate) fn attach(
-        self: &Arc<Self>,
-        lane: u32,
-        after: Option<u64>,
-    ) -> Option<(Claim, Vec<streams::Event>)> {
+    pub(crate) fn attach(self: &Arc<Self>, lane: u32, after: Option<u64>) -> Option<Claim> {
         let mut state = self.state.lock();
         if state.ended.is_some() {
             return None;
@@ -474,8 +469,8 @@ impl Session {
     fn fail_start(&self) {
         let mut state = self.state.lock();
         if let Some(Starting { id, lane, .. }) = state.starting.take() {
-            let error = peer::failure_error(&id, Failure::TimedOut);
-            state.streams.answer(lane, Some(error));
+            let error = peer::start_error(&id);
+            state.streams.answer(lane, Answer::Message(error.into()));
         }
         if let Some(lease) = &state.lease {
             lease.reject();

@@ -19,7 +19,8 @@ use tokio::time::{Instant, Sleep};
 use crate::{
     http::guard::Busy,
     session::{
-        Budget, Session,
+        Session,
+        budget::{Charge, hold},
         streams::{Claim, Event},
     },
 };
@@ -113,36 +114,33 @@ pub(crate) enum EventIds {
 /// A lane as a stream of server-sent events.
 pub(crate) struct Events {
     session: Arc<Session>,
-    budget: Arc<Budget>,
     claim: Claim,
     ids: EventIds,
     /// Encoded and not yet taken.
     ready: VecDeque<Bytes>,
+    /// There may be more that it missed.
+    replaying: bool,
+    /// A priming event is due, after what it missed.
+    primes: bool,
     keep_alive: Pin<Box<Sleep>>,
     last: Instant,
 }
 
 impl Events {
-    /// Reads a lane; `missed` comes first.
-    pub(crate) fn new(
-        session: Arc<Session>,
-        claim: Claim,
-        ids: EventIds,
-        missed: &[Event],
-    ) -> Self {
+    /// Reads a lane; what was missed comes first.
+    pub(crate) fn new(session: Arc<Session>, claim: Claim, ids: EventIds) -> Self {
         let now = Instant::now();
         let keep_alive = Box::pin(tokio::time::sleep_until(now + KEEP_ALIVE));
-        let mut events = Self {
-            budget: session.budget(),
+        Self {
             session,
             claim,
             ids,
             ready: VecDeque::new(),
+            replaying: true,
+            primes: false,
             keep_alive,
             last: now,
-        };
-        events.encode(missed);
-        events
+        }
     }
 
     /// Puts raw text before what comes.
@@ -153,7 +151,13 @@ impl Events {
     /// Begins with an event that has an id and nothing else, so that the stream can be resumed from
     /// its start (2025-11-25, basic/transports).
     pub(crate) fn prime(&mut self) {
-        let event = self.session.with_streams(|streams| streams.prime());
+        self.primes = true;
+    }
+
+    fn put_prime(&mut self) {
+        let Some(event) = self.claim.prime() else {
+            return;
+        };
         let mut text = BytesMut::with_capacity(64);
         self.put_id(&event, &mut text);
         text.extend_from_slice(RETRY_FIELD);
@@ -167,15 +171,32 @@ impl Events {
                 self.last = Instant::now();
                 return Poll::Ready(Some(bytes));
             }
+            if self.replaying {
+                self.replay();
+                continue;
+            }
             let claim = self.claim;
             let polled = self
                 .session
                 .with_streams(|streams| streams.poll(claim, CHUNK, cx.waker()));
             match polled {
                 Poll::Ready(events) if events.is_empty() => return Poll::Ready(None),
-                Poll::Ready(events) => self.encode(&events),
+                Poll::Ready(events) => self.encode(events),
                 Poll::Pending => return self.poll_keep_alive(cx),
             }
+        }
+    }
+
+    /// The next piece of what was missed, or the end of it.
+    fn replay(&mut self) {
+        let claim = &mut self.claim;
+        let missed = self
+            .session
+            .with_streams(|streams| streams.replay(claim, CHUNK));
+        self.replaying = !missed.is_empty();
+        self.encode(missed);
+        if !self.replaying && self.primes {
+            self.put_prime();
         }
     }
 
@@ -195,29 +216,32 @@ impl Events {
         Poll::Pending
     }
 
-    /// Small events leave in one piece; a large one is not copied.
-    fn encode(&mut self, events: &[Event]) {
+    /// Small events leave in one piece; a large one is not copied. What they were charged goes
+    /// with the bytes.
+    fn encode(&mut self, events: Vec<Event>) {
         let small: usize = events
             .iter()
-            .map(|e| e.data.len())
+            .map(|event| event.parcel.data.len())
             .filter(|len| *len < LARGE)
             .sum();
         let mut text = BytesMut::with_capacity(small + events.len() * EVENT_FRAME);
+        let mut charge: Option<Charge> = None;
         for event in events {
             text.extend_from_slice(b"event: message\n");
-            self.put_id(event, &mut text);
+            self.put_id(&event, &mut text);
             text.extend_from_slice(b"data: ");
-            if event.data.len() >= LARGE {
-                self.ready.push_back(text.split().freeze());
-                self.ready
-                    .push_back(self.budget.keep_holding(event.data.clone()));
+            if event.parcel.data.len() >= LARGE {
+                let before = hold(text.split().freeze(), charge.take());
+                self.ready.push_back(before);
+                self.ready.push_back(event.parcel.into_bytes());
             } else {
-                text.extend_from_slice(&event.data);
+                text.extend_from_slice(&event.parcel.data);
+                charge = Charge::sum(charge, event.parcel.charge);
             }
             text.extend_from_slice(b"\n\n");
         }
         if !text.is_empty() {
-            self.ready.push_back(text.freeze());
+            self.ready.push_back(hold(text.freeze(), charge));
         }
     }
 

@@ -97,14 +97,9 @@ pub(crate) async fn post(
 }
 
 fn stream(granted: &Granted, session: &Arc<Session>, after: Option<u64>) -> Option<Response<Body>> {
-    let (claim, missed) = session.attach(STANDING, after)?;
+    let claim = session.attach(STANDING, after)?;
     let id = session.id().text();
-    let mut events = Events::new(
-        session.clone(),
-        claim,
-        EventIds::Session(id.clone()),
-        &missed,
-    );
+    let mut events = Events::new(session.clone(), claim, EventIds::Session(id.clone()));
     // Also to a client that came back: it may have forgotten where to post.
     events.preface(Bytes::from(format!(
         "event: endpoint\ndata: {}/{}/messages?session_id={id}\n\n",

@@ -20,11 +20,12 @@ use crate::{
         body::{Body, EventIds, Events},
         exchange::Granted,
         read::{self, Accepts},
-        reject::{Rejection, after, json, limit_error, send_error},
+        reject::{RETRY, Rejection, after, json, send_error},
         send,
     },
     session::{
         EndReason, Post, Session, Transport, Version,
+        budget::{Charge, Parcel, hold},
         streams::{First, STANDING},
         table::Opening,
     },
@@ -214,11 +215,8 @@ async fn request_in(
         });
     }
     match wait(session, &mut post, accepts, opens).await {
-        First::Answer(answer) => Ok(match session.budget().hold(answer) {
-            Ok(answer) => reply(accepts, answer),
-            // Too many answers wait for clients that don't read.
-            Err(_) => reply(accepts, limit_error(&id)),
-        }),
+        First::Answer(answer) => Ok(reply(accepts, answer)),
+        First::NoRoom(error) => Ok(after(reply(accepts, error), RETRY)),
         First::Stream => {
             stream(session, post.lane, None).ok_or(Rejection::Instance(Some(id), Duration::ZERO))
         }
@@ -285,19 +283,22 @@ async fn batch(
         return stream(&session, post.lane, None).ok_or(Rejection::NotFound);
     }
     let answers = session.gather(&mut post).await;
-    let mut array = BytesMut::new();
-    for answer in &answers {
+    let length = answers.iter().map(|answer| answer.data.len() + 1);
+    let mut array = BytesMut::with_capacity(length.sum::<usize>() + 1);
+    let mut charge = None;
+    for answer in answers {
         array.put_u8(if array.is_empty() { b'[' } else { b',' });
-        array.extend_from_slice(answer);
+        array.extend_from_slice(&answer.data);
+        charge = Charge::sum(charge, answer.charge);
     }
     array.put_u8(b']');
-    Ok(json(StatusCode::OK, array.freeze()))
+    Ok(json(StatusCode::OK, hold(array.freeze(), charge)))
 }
 
 /// A lane as a response.
 fn stream(session: &Arc<Session>, lane: u32, after: Option<u64>) -> Option<Response<Body>> {
-    let (claim, missed) = session.attach(lane, after)?;
-    let mut events = Events::new(session.clone(), claim, EventIds::Lane, &missed);
+    let claim = session.attach(lane, after)?;
+    let mut events = Events::new(session.clone(), claim, EventIds::Lane);
     if after.is_none() && session.version().is_some_and(Version::primes) {
         events.prime();
     }
@@ -321,15 +322,16 @@ pub(crate) fn event_stream(events: Events) -> Response<Body> {
 }
 
 /// A whole answer, in the form that the client takes.
-fn reply(accepts: Accepts, answer: Bytes) -> Response<Body> {
+fn reply(accepts: Accepts, answer: impl Into<Parcel>) -> Response<Body> {
+    let Parcel { data, charge } = answer.into();
     if accepts.json {
-        return json(StatusCode::OK, answer);
+        return json(StatusCode::OK, hold(data, charge));
     }
-    let mut text = BytesMut::with_capacity(answer.len() + 32);
+    let mut text = BytesMut::with_capacity(data.len() + 32);
     text.extend_from_slice(b"event: message\ndata: ");
-    text.extend_from_slice(&answer);
+    text.extend_from_slice(&data);
     text.extend_from_slice(b"\n\n");
-    let mut response = json(StatusCode::OK, text.freeze());
+    let mut response = json(StatusCode::OK, hold(text.freeze(), charge));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(

@@ -1,6 +1,8 @@
-//! How much may wait for slow readers, over all sessions.
+//! How much may be on its way to clients, over all sessions.
 //!
-//! Invariant: what was taken is given back once.
+//! Owns the count of bytes that were taken from children and not yet by clients. Invariant: what
+//! was taken is given back once, when the last of the bytes it was taken for is dropped, wherever
+//! that is.
 
 use std::sync::{
     Arc,
@@ -40,32 +42,10 @@ impl Budget {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Charges what leaves, until it has left: a connection drops what it has written. Small pieces
-    /// are not worth counting.
-    ///
-    /// # Errors
-    /// [`Spent`] when so much isn't left.
-    pub fn hold(self: &Arc<Self>, data: Bytes) -> Result<Bytes, Spent> {
-        if data.len() < SMALL {
-            return Ok(data);
-        }
-        if !self.take(data.len()) {
-            return Err(Spent);
-        }
-        Ok(Bytes::from_owner(Held {
-            data,
-            budget: self.clone(),
-        }))
-    }
-
-    /// [`Budget::hold`] for what was charged until now and is on its way already.
+    /// Bytes in all.
     #[must_use]
-    pub fn keep_holding(self: &Arc<Self>, data: Bytes) -> Bytes {
-        self.used.fetch_add(data.len(), Ordering::Relaxed);
-        Bytes::from_owner(Held {
-            data,
-            budget: self.clone(),
-        })
+    pub fn limit(&self) -> usize {
+        self.limit
     }
 
     /// Bytes taken now.
@@ -75,49 +55,130 @@ impl Budget {
     }
 }
 
-/// Nothing is left of a budget.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too much waits to be read")]
-pub struct Spent;
+/// One principal's part of the budget of all.
+#[derive(Debug, Clone)]
+pub(crate) struct Share {
+    all: Arc<Budget>,
+    own: Arc<Budget>,
+}
+
+impl Share {
+    pub(crate) fn new(all: Arc<Budget>, own: Arc<Budget>) -> Self {
+        Self { all, own }
+    }
+
+    /// Takes `bytes`, if they are left to this principal and to all.
+    pub(crate) fn charge(&self, bytes: usize) -> Option<Charge> {
+        if !self.own.take(bytes) {
+            return None;
+        }
+        if !self.all.take(bytes) {
+            self.own.put(bytes);
+            return None;
+        }
+        Some(Charge {
+            share: self.clone(),
+            bytes,
+        })
+    }
+}
+
+/// Bytes that were taken; given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    share: Share,
+    bytes: usize,
+}
+
+impl Charge {
+    /// Both as one; they are the same principal's.
+    pub(crate) fn sum(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (one, other) {
+            (Some(mut one), Some(mut other)) => {
+                one.bytes += std::mem::take(&mut other.bytes);
+                Some(one)
+            }
+            (one, other) => one.or(other),
+        }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.share.own.put(self.bytes);
+            self.share.all.put(self.bytes);
+        }
+    }
+}
+
+/// A message on its way to a client, with what it was charged.
+#[derive(Debug)]
+pub(crate) struct Parcel {
+    pub(crate) data: Bytes,
+    pub(crate) charge: Option<Charge>,
+}
+
+impl Parcel {
+    /// Its bytes, which give back the charge when the last of them is dropped.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        hold(self.data, self.charge)
+    }
+}
+
+impl From<Bytes> for Parcel {
+    fn from(data: Bytes) -> Self {
+        Self { data, charge: None }
+    }
+}
+
+/// Bytes that give a charge back when the last of them is dropped.
+pub(crate) fn hold(bytes: Bytes, charge: Option<Charge>) -> Bytes {
+    match charge {
+        Some(charge) => Bytes::from_owner(Held {
+            bytes,
+            _charge: charge,
+        }),
+        None => bytes,
+    }
+}
 
 struct Held {
-    data: Bytes,
-    budget: Arc<Budget>,
+    bytes: Bytes,
+    _charge: Charge,
 }
 
 impl AsRef<[u8]> for Held {
     fn as_ref(&self) -> &[u8] {
-        &self.data
+        &self.bytes
     }
 }
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.budget.put(self.data.len());
-    }
-}
-
-/// Pieces below this are bounded by the number of connections.
-const SMALL: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use super::{Budget, SMALL};
-    use bytes::Bytes;
     use std::sync::Arc;
 
+    use bytes::Bytes;
+
+    use super::{Budget, Charge, Share, hold};
+
     #[test]
-    fn what_leaves_is_charged_until_it_has_left() {
-        let budget = Arc::new(Budget::new(3 * SMALL));
-        let first = budget.hold(Bytes::from(vec![1; 2 * SMALL])).unwrap();
-        assert_eq!(budget.used(), 2 * SMALL);
-        assert!(budget.hold(Bytes::from(vec![2; 2 * SMALL])).is_err());
-        let part = first.slice(10..20);
-        drop(first);
-        assert_eq!(budget.used(), 2 * SMALL, "a part of it holds all of it");
+    fn one_principal_has_a_part_and_it_comes_back_with_the_last_byte() {
+        let all = Arc::new(Budget::new(10));
+        let share = |own| Share::new(all.clone(), Arc::new(Budget::new(own)));
+        let (alice, bob) = (share(6), share(6));
+        let first = Charge::sum(alice.charge(4), alice.charge(2));
+        assert!(alice.charge(1).is_none());
+        let second = bob.charge(4).unwrap();
+        assert!(bob.charge(1).is_none(), "more than there is for all");
+        let bytes = hold(Bytes::from_static(b"answer"), first);
+        let part = bytes.slice(2..3);
+        drop(bytes);
+        assert_eq!(all.used(), 10);
         drop(part);
-        assert_eq!(budget.used(), 0);
-        budget.hold(Bytes::from(vec![2; 2 * SMALL])).unwrap();
-        assert_eq!(budget.used(), 0);
+        assert_eq!(all.used(), 4);
+        drop(second);
+        assert_eq!(all.used(), 0);
+        assert!(alice.charge(6).is_some());
     }
 }

@@ -8,7 +8,11 @@ use bytes::Bytes;
 use crate::{
     backend::{Call, Failure, Outcome, Peer},
     frame::{self, Frame, Kind},
-    session::{EndReason, Session, Transport, streams::STANDING, streams::Streams, version},
+    session::{
+        EndReason, Session, Transport,
+        streams::{Answer, STANDING, Streams},
+        version,
+    },
 };
 
 impl Peer for Session {
@@ -21,7 +25,18 @@ impl Peer for Session {
         let mut state = self.state.lock();
         state.calls.remove(&call.id);
         state.last_used = tokio::time::Instant::now();
-        state.streams.answer(call.lane, data);
+        let answer = match data.map(|data| state.streams.weigh(data)) {
+            Some(Ok(parcel)) => Answer::Message(parcel),
+            Some(Err(())) => {
+                tracing::warn!(
+                    session = self.number,
+                    "dropped an answer: too much waits for this principal's readers"
+                );
+                Answer::NoRoom(no_room(&call.id))
+            }
+            None => Answer::Nothing,
+        };
+        state.streams.answer(call.lane, answer);
     }
 
     fn progress(&self, lane: u32, frame: Frame) {
@@ -108,4 +123,15 @@ pub(crate) fn failure_error(id: &[u8], failure: Failure) -> Bytes {
         Failure::Cancelled => (-32603, "The request was cancelled"),
     };
     frame::error_response(Some(id), code, message, None)
+}
+
+/// The JSON-RPC error for an `initialize` that has no answer within `start_timeout`.
+pub(crate) fn start_error(id: &[u8]) -> Bytes {
+    frame::error_response(Some(id), -32011, "The server didn't start in time", None)
+}
+
+/// The JSON-RPC error for an answer that there is no room for.
+fn no_room(id: &[u8]) -> Bytes {
+    let data = r#"{"retry_after":1}"#;
+    frame::error_response(Some(id), -32013, "Too much at once", Some(data))
 }

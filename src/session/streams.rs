@@ -7,33 +7,67 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
     task::{Poll, Waker},
 };
 
 use bytes::Bytes;
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::session::Budget;
+use crate::session::budget::{Parcel, Share};
 
 /// One event of a stream.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Event {
     /// Unique in the session, growing.
     pub(crate) seq: u64,
     /// One JSON-RPC message; empty for a priming event.
-    pub(crate) data: Bytes,
-    charged: bool,
+    pub(crate) parcel: Parcel,
+}
+
+impl Claim {
+    /// An event that carries nothing but its id, if one is to begin the stream.
+    pub(crate) fn prime(&self) -> Option<Event> {
+        let seq = self.prime?;
+        let parcel = Bytes::new().into();
+        Some(Event { seq, parcel })
+    }
+}
+
+impl Event {
+    /// The same for another time; what is kept for that has a bound of its own and isn't charged.
+    fn again(&self) -> Self {
+        Self {
+            seq: self.seq,
+            parcel: self.parcel.data.clone().into(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.parcel.data.len()
+    }
 }
 
 /// What a POST gets first.
 #[derive(Debug)]
 pub(crate) enum First {
     /// Its answer, alone: a JSON body will do.
-    Answer(Bytes),
+    Answer(Parcel),
+    /// The error that stands for an answer for which there is no room.
+    NoRoom(Bytes),
     /// Something else came before the answer: a stream is needed.
     Stream,
     /// There will be no answer.
+    Nothing,
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// With a message.
+    Message(Parcel),
+    /// With an answer that there is no room for; the error that stands for it.
+    NoRoom(Bytes),
+    /// Without one: it was cancelled.
     Nothing,
 }
 
@@ -42,6 +76,10 @@ pub(crate) enum First {
 pub(crate) struct Claim {
     pub(crate) lane: u32,
     generation: u64,
+    /// What it missed: events after the first number and before the second.
+    missed: (u64, u64),
+    /// A number for an event that carries nothing but its id: below all that comes after it.
+    prime: Option<u64>,
 }
 
 /// Bounds of one session's streams.
@@ -51,8 +89,8 @@ pub(crate) struct Bounds {
     pub(crate) replay: usize,
     /// Bytes that may wait for one reader (or one event, however long).
     pub(crate) waiting: usize,
-    /// Shared by all sessions.
-    pub(crate) budget: Arc<Budget>,
+    /// For what is on its way to clients.
+    pub(crate) share: Share,
 }
 
 /// The lanes of one session.
@@ -84,6 +122,8 @@ struct Lane {
     first: Option<oneshot::Sender<First>>,
     /// Its client takes a stream.
     streams: bool,
+    /// A number below those of all its events.
+    born: u64,
     /// Answers still to come; `None` on the standing stream.
     owed: Option<usize>,
     /// The last event that a reader took.
@@ -107,10 +147,6 @@ impl Streams {
         }
     }
 
-    pub(crate) fn budget(&self) -> &Arc<Budget> {
-        &self.bounds.budget
-    }
-
     /// A lane for a POST that carries `calls` requests.
     pub(crate) fn open(&mut self, calls: usize, streams: bool) -> (u32, oneshot::Receiver<First>) {
         let number = self.next_lane;
@@ -120,8 +156,10 @@ impl Streams {
             first: Some(first),
             streams,
             owed: Some(calls),
+            born: self.next_seq,
             ..Lane::default()
         };
+        self.next_seq += 1;
         self.lanes.insert(number, lane);
         (number, receiver)
     }
@@ -168,12 +206,24 @@ impl Streams {
             // Its reader comes in a moment.
             lane.reader = Some(UNCLAIMED);
         }
-        self.append(number, data);
+        self.append(number, data.into());
         true
     }
 
-    /// Puts an answer on a lane, the last one of a POST closes it. Without data the call has none.
-    pub(crate) fn answer(&mut self, number: u32, data: Option<Bytes>) {
+    /// Makes a parcel of a message; `Err` when there is no room for it.
+    pub(crate) fn weigh(&self, data: Bytes) -> Result<Parcel, ()> {
+        if data.len() <= FREE {
+            return Ok(data.into());
+        }
+        let charge = self.bounds.share.charge(data.len()).ok_or(())?;
+        Ok(Parcel {
+            data,
+            charge: Some(charge),
+        })
+    }
+
+    /// Puts an answer on a lane, the last one of a POST closes it.
+    pub(crate) fn answer(&mut self, number: u32, answer: Answer) {
         let Some(lane) = self.lanes.get_mut(&number) else {
             return;
         };
@@ -187,16 +237,24 @@ impl Streams {
         if let Some(first) = lane.first.take() {
             if last {
                 self.lanes.remove(&number);
-                let _ = first.send(data.map_or(First::Nothing, First::Answer));
+                let _ = first.send(match answer {
+                    Answer::Message(parcel) => First::Answer(parcel),
+                    Answer::NoRoom(error) => First::NoRoom(error),
+                    Answer::Nothing => First::Nothing,
+                });
                 return;
             }
             let _ = first.send(First::Stream);
             lane.reader = Some(UNCLAIMED);
         }
-        if let Some(data) = data {
-            self.append(number, data);
-        } else if let Some(waker) = lane.waker.take() {
-            waker.wake();
+        match answer {
+            Answer::Message(parcel) => self.append(number, parcel),
+            Answer::NoRoom(error) => self.append(number, error.into()),
+            Answer::Nothing => {
+                if let Some(waker) = lane.waker.take() {
+                    waker.wake();
+                }
+            }
         }
         self.settle(number);
     }
@@ -213,44 +271,61 @@ impl Streams {
         true
     }
 
-    /// Lets a reader take over a lane; `after` is the last event that it has. Returns what it
-    /// missed. `None`: there never was such a lane.
-    pub(crate) fn attach(&mut self, lane: u32, after: Option<u64>) -> Option<(Claim, Vec<Event>)> {
+    /// Lets a reader take over a lane; `after` is the last event that it has. What it missed it
+    /// gets by [`Streams::replay`]. `None`: there never was such a lane.
+    pub(crate) fn attach(&mut self, lane: u32, after: Option<u64>) -> Option<Claim> {
         if lane >= self.next_lane || after.is_some_and(|seq| seq >= self.next_seq) {
             return None;
         }
         let generation = self.next_generation;
         self.next_generation += 1;
+        let until = self.next_seq;
         let mut from = after.unwrap_or_default();
+        let mut prime = None;
         if let Some(open) = self.lanes.get_mut(&lane) {
             if open.first.is_some() {
                 return None;
             }
             from = after.unwrap_or(open.delivered);
+            if lane != STANDING {
+                prime = Some(open.born);
+            } else if open.live.is_empty() {
+                // What was missed comes before it.
+                prime = Some(until);
+                self.next_seq += 1;
+            }
             open.reader = Some(generation);
             if let Some(old) = open.waker.take() {
                 old.wake();
             }
         }
-        let missed = self
-            .sent
-            .iter()
-            .filter(|sent| sent.lane == lane && sent.event.seq > from);
-        Some((
-            Claim { lane, generation },
-            missed.map(|sent| sent.event.clone()).collect(),
-        ))
+        Some(Claim {
+            lane,
+            generation,
+            missed: (from, until),
+            prime,
+        })
     }
 
-    /// A number for an event that carries nothing but its id.
-    pub(crate) fn prime(&mut self) -> Event {
-        let seq = self.next_seq;
-        self.next_seq += 1;
-        Event {
-            seq,
-            data: Bytes::new(),
-            charged: false,
+    /// Some of what a reader missed, at most `most` bytes (or one event); nothing once it has all
+    /// that is left. It is read piece by piece, so that many readers that don't read on hold
+    /// nothing of it.
+    pub(crate) fn replay(&self, claim: &mut Claim, most: usize) -> Vec<Event> {
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        let (from, until) = claim.missed;
+        let missed = self.sent.iter().filter(|sent| {
+            let seq = sent.event.seq;
+            sent.lane == claim.lane && seq > from && seq < until
+        });
+        for sent in missed {
+            if !taken.is_empty() && bytes + sent.event.len() > most {
+                break;
+            }
+            bytes += sent.event.len();
+            claim.missed.0 = sent.event.seq;
+            taken.push(sent.event.again());
         }
+        taken
     }
 
     /// Takes events for a reader, at most `most` bytes (or one). `Ready` with none: the stream ends.
@@ -271,17 +346,16 @@ impl Streams {
         }
         let (mut taken, mut bytes) = (Vec::new(), 0);
         while let Some(event) = lane.live.front() {
-            if !taken.is_empty() && bytes + event.data.len() > most {
+            if !taken.is_empty() && bytes + event.len() > most {
                 break;
             }
-            bytes += event.data.len();
+            bytes += event.len();
             lane.delivered = event.seq;
             taken.extend(lane.live.pop_front());
         }
         lane.bytes -= bytes;
-        for event in &mut taken {
-            self.bounds.budget.give_back(event);
-            self.keep(claim.lane, event.clone());
+        for event in &taken {
+            self.keep(claim.lane, event.again());
         }
         Poll::Ready(taken)
     }
@@ -319,23 +393,25 @@ impl Streams {
         }
     }
 
-    fn append(&mut self, number: u32, data: Bytes) {
+    fn append(&mut self, number: u32, parcel: Parcel) {
         let Some(lane) = self.lanes.get_mut(&number) else {
             return;
         };
         let mut event = Event {
             seq: self.next_seq,
-            data,
-            charged: false,
+            parcel,
         };
         self.next_seq += 1;
         if lane.reader.is_none() {
             self.keep(number, event);
             return;
         }
-        let size = event.data.len();
+        let size = event.len();
         let fits = lane.live.is_empty() || lane.bytes + size <= self.bounds.waiting;
-        let affordable = self.bounds.budget.charge(&mut event) || lane.bytes + size <= FREE;
+        if event.parcel.charge.is_none() {
+            event.parcel.charge = self.bounds.share.charge(size);
+        }
+        let affordable = event.parcel.charge.is_some() || lane.bytes + size <= FREE;
         lane.bytes += size;
         lane.live.push_back(event);
         if !(fits && affordable) {
@@ -357,8 +433,7 @@ impl Streams {
             waker.wake();
         }
         let live = std::mem::take(&mut lane.live);
-        for mut event in live {
-            self.bounds.budget.give_back(&mut event);
+        for event in live {
             self.keep(number, event);
         }
         self.settle(number);
@@ -372,8 +447,9 @@ impl Streams {
         }
     }
 
-    fn keep(&mut self, lane: u32, event: Event) {
-        self.sent_bytes += event.data.len() + EVENT_COST;
+    fn keep(&mut self, lane: u32, mut event: Event) {
+        event.parcel.charge = None;
+        self.sent_bytes += event.len() + EVENT_COST;
         self.sent.push_back(Sent {
             lane,
             event,
@@ -386,31 +462,10 @@ impl Streams {
 
     fn drop_oldest(&mut self) {
         if let Some(old) = self.sent.pop_front() {
-            self.sent_bytes -= old.event.data.len() + EVENT_COST;
+            self.sent_bytes -= old.event.len() + EVENT_COST;
         }
         if self.sent.is_empty() {
             self.sent = VecDeque::new();
-        }
-    }
-}
-
-impl Drop for Streams {
-    fn drop(&mut self) {
-        for event in self.lanes.values_mut().flat_map(|lane| &mut lane.live) {
-            self.bounds.budget.give_back(event);
-        }
-    }
-}
-
-impl Budget {
-    fn charge(&self, event: &mut Event) -> bool {
-        event.charged = self.take(event.data.len());
-        event.charged
-    }
-
-    fn give_back(&self, event: &mut Event) {
-        if std::mem::take(&mut event.charged) {
-            self.put(event.data.len());
         }
     }
 }
@@ -421,5 +476,5 @@ pub(crate) const STANDING: u32 = 0;
 const UNCLAIMED: u64 = 0;
 /// What an event costs beside its bytes.
 const EVENT_COST: usize = 96;
-/// Waits for one reader even when the budget of all is used up.
-const FREE: usize = 64 * 1024;
+/// So much passes to one reader even when there is no room: errors, pings, small answers.
+const FREE: usize = 4 * 1024;

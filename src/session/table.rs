@@ -20,7 +20,9 @@ use crate::{
     drain::Drain,
     policy::Access,
     principal::Principal,
-    session::{Bounds, Budget, Config, EndReason, Session, SessionId, State, Streams, Transport},
+    session::{
+        Bounds, Budget, Config, EndReason, Session, SessionId, Share, State, Streams, Transport,
+    },
 };
 
 /// Why no session was opened.
@@ -41,7 +43,14 @@ pub enum OpenError {
 pub struct Table {
     config: RwLock<Config>,
     sessions: RwLock<HashMap<SessionId, Arc<Session>>>,
-    counts: Mutex<HashMap<Principal, usize>>,
+    owners: Mutex<HashMap<Principal, Owner>>,
+    budget: Arc<Budget>,
+}
+
+/// A principal with sessions.
+struct Owner {
+    sessions: usize,
+    /// For what is on its way to its clients.
     budget: Arc<Budget>,
 }
 
@@ -65,13 +74,12 @@ impl Table {
     /// An empty table.
     #[must_use]
     pub fn new(config: Config) -> Arc<Self> {
-        // Four readers may be as slow as can be at any time; the fifth loses its stream.
-        let budget = Arc::new(Budget::new(config.max_waiting.saturating_mul(4)));
+        let room = config.max_waiting.saturating_mul(WAITING).max(LEAST_ROOM);
         Arc::new(Self {
             config: RwLock::new(config),
             sessions: RwLock::default(),
-            counts: Mutex::default(),
-            budget,
+            owners: Mutex::default(),
+            budget: Arc::new(Budget::new(room)),
         })
     }
 
@@ -86,15 +94,19 @@ impl Table {
     /// [`OpenError::Full`] or [`OpenError::FullForPrincipal`].
     pub fn reserve(self: &Arc<Self>, principal: &Principal) -> Result<Place, OpenError> {
         let config = *self.config.read();
-        let mut counts = self.counts.lock();
-        if counts.values().sum::<usize>() >= config.max_sessions {
+        let mut owners = self.owners.lock();
+        if owners.values().map(|owner| owner.sessions).sum::<usize>() >= config.max_sessions {
             return Err(OpenError::Full);
         }
-        let count = counts.entry(principal.clone()).or_default();
-        if *count >= config.max_sessions_per_principal {
+        let owner = owners.entry(principal.clone()).or_insert_with(|| Owner {
+            sessions: 0,
+            // So that one principal's readers can't stop those of all others.
+            budget: Arc::new(Budget::new(self.budget.limit() / 2)),
+        });
+        if owner.sessions >= config.max_sessions_per_principal {
             return Err(OpenError::FullForPrincipal);
         }
-        *count += 1;
+        owner.sessions += 1;
         Ok(Place {
             table: self.clone(),
             principal: Some(principal.clone()),
@@ -164,13 +176,26 @@ impl Table {
     }
 
     fn release(&self, principal: &Principal) {
-        let mut counts = self.counts.lock();
-        if let Some(count) = counts.get_mut(principal) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                counts.remove(principal);
+        let mut owners = self.owners.lock();
+        if let Some(owner) = owners.get_mut(principal) {
+            owner.sessions = owner.sessions.saturating_sub(1);
+            if owner.sessions == 0 {
+                owners.remove(principal);
             }
         }
+    }
+
+    fn share(&self, principal: &Principal) -> Share {
+        let own = self
+            .owners
+            .lock()
+            .get(principal)
+            .map(|owner| owner.budget.clone());
+        // Whoever opens a session has a place, and so is an owner.
+        Share::new(
+            self.budget.clone(),
+            own.unwrap_or_else(|| self.budget.clone()),
+        )
     }
 }
 
@@ -214,7 +239,7 @@ fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Openin
     let bounds = Bounds {
         replay: config.replay_buffer,
         waiting: config.max_waiting,
-        budget: table.budget.clone(),
+        share: table.share(&principal),
     };
     let now = Instant::now();
     Arc::new_cyclic(|me| Session {
@@ -244,5 +269,10 @@ fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Openin
 
 /// How often sessions are looked over.
 const SWEEP: Duration = Duration::from_millis(500);
+
+/// Of what is on its way to clients so many times the longest message may wait.
+const WAITING: usize = 8;
+/// And at least this.
+const LEAST_ROOM: usize = 32 * 1024 * 1024;
 
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
