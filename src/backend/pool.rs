@@ -58,6 +58,8 @@ pub struct Backend {
     spawner: Arc<Spawner>,
     breaker: Breaker,
     slots: Arc<Semaphore>,
+    /// Held while a common instance is started, so that all who wait for it get the same one.
+    starting: Semaphore,
     state: Mutex<State>,
     drain: Drain,
     me: Weak<Backend>,
@@ -93,6 +95,7 @@ impl Backend {
         Arc::new_cyclic(|me| Self {
             breaker: Breaker::new(config.restart),
             slots: Arc::new(Semaphore::new(config.max_instances)),
+            starting: Semaphore::new(1),
             state: Mutex::default(),
             me: me.clone(),
             config,
@@ -179,9 +182,15 @@ impl Backend {
         if let Some(common) = self.join(&key, None) {
             return Ok(Lease::common(backend, key, common));
         }
-        let fresh = self.own().await?;
-        // Two may have started one at the same time: the first to come back is used.
-        let common = self.join(&key, Some(fresh)).ok_or(LeaseError::Start)?;
+        let turn = self.starting.acquire().await;
+        let _turn = turn.map_err(|_| LeaseError::Draining)?;
+        let common = match self.join(&key, None) {
+            Some(common) => common,
+            None => {
+                let fresh = self.own().await?;
+                self.join(&key, Some(fresh)).ok_or(LeaseError::Start)?
+            }
+        };
         Ok(Lease::common(backend, key, common))
     }
 
@@ -191,7 +200,8 @@ impl Backend {
         let live = state
             .common
             .get(key)
-            .filter(|common| !common.instance.has_ended())
+            // One that was given up answers nobody any more.
+            .filter(|common| !common.instance.has_ended() && !common.instance.is_stopping())
             .cloned();
         let common = match (live, fresh) {
             (Some(common), Some(unneeded)) => {
@@ -310,36 +320,48 @@ impl Backend {
         // One caller who can crash his own instance must not open the circuit for the others:
         // where instances aren't common, only an instance that never was of use counts.
         let counts = !instance.has_answered() || self.config.isolation == Isolation::Shared;
-        if !instance.is_stopping() && counts {
-            self.breaker.failed(Instant::now());
+        if instance.has_fallen() && counts {
+            self.failed(instance);
         }
         self.warm_up();
     }
 
+    fn failed(&self, instance: &Instance) {
+        if instance.blame() {
+            self.breaker.failed(Instant::now());
+        }
+    }
+
     async fn fill(self: Arc<Self>) {
-        while self.wants_warm() {
+        while self.keeps_warming() {
             let started = tokio::select! {
                 started = self.start() => started,
-                () = self.drain.draining() => break,
+                () = self.drain.draining() => continue,
             };
             match started {
                 Ok(instance) => self.keep_warm(instance),
                 Err(LeaseError::CircuitOpen { retry_after }) => {
                     tokio::select! {
                         () = tokio::time::sleep(retry_after) => {}
-                        () = self.drain.draining() => break,
+                        () = self.drain.draining() => {}
                     }
                 }
                 // An instance that ends, or the next session, asks again.
-                Err(LeaseError::Full | LeaseError::Draining) => break,
+                Err(LeaseError::Full | LeaseError::Draining) => {
+                    self.state.lock().warming = false;
+                    return;
+                }
                 Err(LeaseError::Start) => {}
             }
         }
-        self.state.lock().warming = false;
     }
 
-    fn wants_warm(&self) -> bool {
-        !self.drain.is_draining() && self.state.lock().warm.len() < self.config.warm
+    /// Whether more warm instances are needed. If not, the next to ask starts a task of its own:
+    /// both are settled at once, so that nobody asks in between and is not heard.
+    fn keeps_warming(&self) -> bool {
+        let mut state = self.state.lock();
+        state.warming = !self.drain.is_draining() && state.warm.len() < self.config.warm;
+        state.warming
     }
 
     fn keep_warm(&self, instance: Arc<Instance>) {
@@ -410,7 +432,7 @@ impl Lease {
 
     /// The instance didn't answer `initialize` in time.
     pub fn reject(&self) {
-        self.backend.breaker.failed(Instant::now());
+        self.backend.failed(&self.instance);
         self.instance.stop();
     }
 

@@ -7,6 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use memchr::memmem;
 use tokio::{io::AsyncRead, net::unix::pipe};
 
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
         child::{Child, Process},
         instance::{Failure, Instance, Outcome},
     },
-    codec::{Line, LineReader, TooLong},
+    codec::{self, Line, LineReader, TooLong},
     frame::{self, Frame, FrameError, Kind, Slot},
 };
 
@@ -72,6 +73,9 @@ pub async fn run(instance: Arc<Instance>, pipes: Pipes, stop_timeout: Duration) 
     if why == Ended::Exited {
         // What it said last is still in the pipe.
         let _ = tokio::time::timeout(LAST_WORDS, &mut reader).await;
+    }
+    if why != Ended::Asked {
+        instance.mark_fallen();
     }
     instance.close();
     // The writer sees the closed queue and drops the pipe: the child's stdin ends.
@@ -154,16 +158,25 @@ fn receive(instance: &Arc<Instance>, line: Bytes) {
     }
 }
 
-/// A line that is no message. What looks like one was perhaps the answer to a call; anything else
-/// is a stray print that harms nobody.
+/// A line that is no message. What looks like an answer fails the call that it names, or the only
+/// one if its id is lost; anything else is a stray print that harms nobody.
 fn unreadable(instance: &Instance, line: &Bytes, error: FrameError) {
     complain(instance, line.len(), &error);
-    let looks_like_one = line.trim_ascii_start().starts_with(b"{")
-        && memchr::memmem::find(line, br#""jsonrpc""#).is_some();
-    if looks_like_one {
-        let id = frame::salvage_id(line).and_then(ticket);
-        fail_unreadable(instance, id);
+    if looks_like_answer(line) {
+        fail_unreadable(instance, codec::salvaged_id(line));
     }
+}
+
+/// Whether a line that can't be read has the outline of an answer to somebody: neither that of a
+/// request or notification, nor that of an answer to nobody.
+fn looks_like_answer(line: &[u8]) -> bool {
+    let find = |key: &[u8]| memmem::find(line, key).unwrap_or(usize::MAX);
+    let answer = find(br#""result""#).min(find(br#""error""#));
+    line.trim_ascii_start().starts_with(b"{")
+        && find(br#""jsonrpc""#) < usize::MAX
+        && find(br#""2.0""#) < usize::MAX
+        && answer < find(br#""method""#)
+        && find(br#""id":null"#) == usize::MAX
 }
 
 fn too_long(instance: &Instance, long: &TooLong) {

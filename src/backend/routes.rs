@@ -103,7 +103,7 @@ impl Routes {
 
     /// Remembers who was sent to a URL.
     pub fn elicit(&mut self, elicitation: Bytes, peer: PeerId) {
-        if self.elicitations.len() < MAX_ASKED {
+        if self.elicitations.len() < MAX_ASKED && elicitation.len() <= MAX_NAME {
             self.elicitations.insert(elicitation, peer);
         }
     }
@@ -122,7 +122,7 @@ impl Routes {
             }
             return false;
         }
-        if self.subscriptions.len() < MAX_SUBSCRIPTIONS {
+        if self.subscriptions.len() < MAX_SUBSCRIPTIONS && uri.len() <= MAX_NAME {
             self.subscriptions.insert(uri.to_owned(), vec![peer]);
         }
         true
@@ -187,6 +187,8 @@ fn is_self_or_parent(parent: &str, uri: &str) -> bool {
 
 /// Requests of one child that wait for clients at once.
 const MAX_ASKED: usize = 256;
+/// The longest URI or elicitation id that is remembered, bytes.
+const MAX_NAME: usize = 8 * 1024;
 /// Resources with subscribers on one instance.
 const MAX_SUBSCRIPTIONS: usize = 4096;
 
