@@ -11,6 +11,9 @@
     reason = "a test starts programs, stops at the first surprise and shows what it saw"
 )]
 
+mod hostile_child;
+#[allow(dead_code, reason = "see below")]
+mod process;
 #[allow(dead_code, reason = "the subjects that use it come one by one")]
 mod rig;
 mod sessions;
