@@ -216,6 +216,13 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     }
 }
 
+/// The id of a line that is no message, where it is a decimal number as the gateway gives them and
+/// could be found at the line's beginning or end.
+#[must_use]
+pub fn salvaged_id(line: &[u8]) -> Option<u64> {
+    Excess::new(line).into_line().id
+}
+
 /// What is remembered of a line over the limit.
 struct Excess {
     id: Option<u64>,

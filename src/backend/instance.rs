@@ -136,6 +136,10 @@ pub struct Instance {
     stderr: OnceLock<Stderr>,
     /// Lines that were no messages.
     misread: AtomicU64,
+    /// It ended without being asked to.
+    fallen: AtomicBool,
+    /// The backend was told that this instance failed.
+    blamed: AtomicBool,
     state: Mutex<State>,
     stop: CancellationToken,
     ended: CancellationToken,
@@ -175,6 +179,8 @@ impl Instance {
             answered: AtomicBool::new(false),
             stderr: OnceLock::new(),
             misread: AtomicU64::new(0),
+            fallen: AtomicBool::new(false),
+            blamed: AtomicBool::new(false),
             state: Mutex::default(),
             stop: CancellationToken::new(),
             ended: CancellationToken::new(),
@@ -427,6 +433,21 @@ impl Instance {
 
     pub(super) fn is_mixed(&self) -> bool {
         self.mixed
+    }
+
+    /// Notes that it ends by itself; before its peers are told, who then ask it to stop.
+    pub(super) fn mark_fallen(&self) {
+        self.fallen.store(true, Ordering::Relaxed);
+    }
+
+    /// True when nobody asked it to end.
+    pub(super) fn has_fallen(&self) -> bool {
+        self.fallen.load(Ordering::Relaxed)
+    }
+
+    /// True the first time: whoever notices it and however many do, an instance fails once.
+    pub(super) fn blame(&self) -> bool {
+        !self.blamed.swap(true, Ordering::Relaxed)
     }
 
     pub(super) fn mark_ended(&self) {

@@ -325,10 +325,16 @@ impl Backend {
         // One caller who can crash his own instance must not open the circuit for the others:
         // where instances aren't common, only an instance that never was of use counts.
         let counts = !instance.has_answered() || self.config.isolation == Isolation::Shared;
-        if !instance.is_stopping() && counts {
-            self.breaker.failed(Instant::now());
+        if instance.has_fallen() && counts {
+            self.failed(instance);
         }
         self.warm_up();
+    }
+
+    fn failed(&self, instance: &Instance) {
+        if instance.blame() {
+            self.breaker.failed(Instant::now());
+        }
     }
 
     async fn fill(self: Arc<Self>) {
@@ -429,7 +435,7 @@ impl Lease {
 
     /// The instance didn't answer `initialize` in time.
     pub fn reject(&self) {
-        self.backend.breaker.failed(Instant::now());
+        self.backend.failed(&self.instance);
         self.instance.stop();
     }
 

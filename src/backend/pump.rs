@@ -7,6 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use memchr::memmem;
 use tokio::{io::AsyncRead, net::unix::pipe};
 
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
         child::{Child, Process},
         instance::{Failure, Instance, Outcome},
     },
-    codec::{Line, LineReader, TooLong},
+    codec::{self, Line, LineReader, TooLong},
     frame::{self, Frame, FrameError, Kind, Slot},
 };
 
@@ -84,6 +85,9 @@ pub async fn run(instance: Arc<Instance>, pipes: Pipes, stop_timeout: Duration) 
     if why == Ended::Exited {
         // What it said last is still in the pipe.
         let _ = tokio::time::timeout(LAST_WORDS, &mut reader).await;
+    }
+    if why != Ended::Asked {
+        instance.mark_fallen();
     }
     instance.close();
     // The writer sees the closed queue and drops the pipe: the child's stdin ends.
@@ -170,12 +174,20 @@ fn receive(instance: &Arc<Instance>, line: Bytes) {
 /// is a stray print that harms nobody.
 fn unreadable(instance: &Instance, line: &Bytes, error: FrameError) {
     complain(instance, line.len(), &error);
-    let looks_like_one = line.trim_ascii_start().starts_with(b"{")
-        && memchr::memmem::find(line, br#""jsonrpc""#).is_some();
-    if looks_like_one && !frame::salvage_is_call(line) {
-        let id = frame::salvage_id(line).and_then(ticket);
-        fail_unreadable(instance, id);
+    if looks_like_answer(line) {
+        fail_unreadable(instance, codec::salvaged_id(line));
     }
+}
+
+/// Whether a line that can't be read has the outline of an answer to somebody: neither that of a
+/// request or notification, nor that of an answer to nobody.
+fn looks_like_answer(line: &[u8]) -> bool {
+    let has = |text: &[u8]| memmem::find(line, text).is_some();
+    line.trim_ascii_start().starts_with(b"{")
+        && has(br#""jsonrpc""#)
+        && (has(br#""result""#) || has(br#""error""#))
+        && !frame::salvage_is_call(line)
+        && !has(br#""id":null"#)
 }
 
 fn too_long(instance: &Instance, long: &TooLong) {

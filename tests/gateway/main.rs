@@ -13,7 +13,10 @@
 
 mod auth;
 mod batch;
+mod hostile_child;
 mod origin;
+#[allow(dead_code, reason = "the subjects that use it come one by one")]
+mod process;
 mod refusals;
 #[allow(dead_code, reason = "the subjects that use it come one by one")]
 mod rig;
