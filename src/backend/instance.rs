@@ -395,12 +395,6 @@ impl Instance {
         self.ended.cancelled().await;
     }
 
-    /// True when the end was asked for.
-    #[must_use]
-    pub fn is_stopping(&self) -> bool {
-        self.stop.is_cancelled()
-    }
-
     pub(super) fn is_mixed(&self) -> bool {
         self.mixed
     }

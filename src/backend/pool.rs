@@ -287,20 +287,20 @@ impl Backend {
                 running.stop();
                 std::future::pending::<()>().await;
             };
-            tokio::select! {
-                () = pump::run(running.clone(), pipes, stop_timeout) => {}
-                () = stop_with_gateway => {}
-            }
+            let by_itself = tokio::select! {
+                by_itself = pump::run(running.clone(), pipes, stop_timeout) => by_itself,
+                () = stop_with_gateway => false,
+            };
             drop(slot);
             if let Some(backend) = me.upgrade() {
-                backend.ended(&running);
+                backend.ended(&running, by_itself);
             }
         });
         Ok(instance)
     }
 
     /// What an instance's end means for the next start.
-    fn ended(&self, instance: &Arc<Instance>) {
+    fn ended(&self, instance: &Arc<Instance>, by_itself: bool) {
         let mut state = self.state.lock();
         state.warm.retain(|warm| !Arc::ptr_eq(warm, instance));
         state
@@ -310,7 +310,7 @@ impl Backend {
         // One caller who can crash his own instance must not open the circuit for the others:
         // where instances aren't common, only an instance that never was of use counts.
         let counts = !instance.has_answered() || self.config.isolation == Isolation::Shared;
-        if !instance.is_stopping() && counts {
+        if by_itself && counts {
             self.breaker.failed(Instant::now());
         }
         self.warm_up();

@@ -47,8 +47,9 @@ impl Pipes {
     }
 }
 
-/// Runs a child until it ends or is asked to stop; then ends it and fails what waits.
-pub async fn run(instance: Arc<Instance>, pipes: Pipes, stop_timeout: Duration) {
+/// Runs a child until it ends or is asked to stop; then ends it and fails what waits. True: nobody
+/// had asked. (Afterwards that can't be told: its peers ask for its end when they see it.)
+pub async fn run(instance: Arc<Instance>, pipes: Pipes, stop_timeout: Duration) -> bool {
     let Pipes {
         stdin,
         stdout,
@@ -79,6 +80,7 @@ pub async fn run(instance: Arc<Instance>, pipes: Pipes, stop_timeout: Duration) 
         let _ = tokio::time::timeout(LAST_WORDS, &mut writer).await;
     }
     finish(&instance, why, process, stop_timeout).await;
+    why != Ended::Asked
 }
 
 /// Why the pump stopped.
