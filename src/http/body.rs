@@ -151,14 +151,17 @@ impl Events {
     }
 
     /// Begins with an event that has an id and nothing else, so that the stream can be resumed from
-    /// its start (2025-11-25, basic/transports).
+    /// its start (2025-11-25, basic/transports). Its id says what the reader had before, since other
+    /// events may have been numbered already.
     pub(crate) fn prime(&mut self) {
-        let event = self.session.with_streams(|streams| streams.prime());
-        let mut text = BytesMut::with_capacity(64);
-        self.put_id(&event, &mut text);
-        text.extend_from_slice(RETRY_FIELD);
-        text.extend_from_slice(b"data: \n\n");
-        self.ready.push_back(text.freeze());
+        let Claim {
+            lane,
+            from,
+            generation,
+        } = self.claim;
+        self.preface(Bytes::from(format!(
+            "id: {lane}-{from}-{generation}\nretry: {RETRY}\ndata: \n\n"
+        )));
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -248,4 +251,4 @@ const LARGE: usize = 16 * 1024;
 /// `event:`, `id:`, `data:` and line ends.
 const EVENT_FRAME: usize = 80;
 /// How long a client shall wait before it resumes, milliseconds.
-const RETRY_FIELD: &[u8] = b"retry: 1000\n";
+const RETRY: u32 = 1000;

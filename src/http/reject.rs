@@ -251,6 +251,6 @@ const ONLY_JSON: &str = "Content-Type must be application/json";
 const NOT_ACCEPTABLE: &str = "Accept must name application/json or text/event-stream";
 const NO_SERVER: &str = "The server can't be started";
 /// When to come back after a cap or a failed start.
-const RETRY: Duration = Duration::from_secs(1);
+pub(crate) const RETRY: Duration = Duration::from_secs(1);
 /// When the successor is likely to be there.
 const DRAIN_RETRY: Duration = Duration::from_secs(5);

@@ -11,7 +11,7 @@ use crate::{
     frame::{self, Frame, FrameError, Kind, Refused},
     http::{
         exchange::Granted,
-        reject::{Rejection, denied_error, instance_error, rate_error, send_error},
+        reject::{RETRY, Rejection, denied_error, instance_error, rate_error, send_error},
     },
     limit::{InFlight, Limited},
     policy::Denied,
@@ -34,7 +34,10 @@ impl Refusal {
     pub(crate) fn answer(&self, id: &[u8]) -> (Bytes, Option<Duration>) {
         match self {
             Self::Denied(denied) => (denied_error(id, denied), None),
-            Self::Send(error) => (send_error(id, *error), None),
+            Self::Send(error) => {
+                let retry = (*error == SendError::Busy).then_some(RETRY);
+                (send_error(id, *error), retry)
+            }
             Self::Limited(limited) => (
                 rate_error(id, limited.retry_after),
                 Some(limited.retry_after),

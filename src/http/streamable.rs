@@ -20,7 +20,7 @@ use crate::{
         body::{Body, EventIds, Events},
         exchange::Granted,
         read::{self, Accepts},
-        reject::{Rejection, after, json, limit_error, send_error},
+        reject::{RETRY, Rejection, after, json, limit_error, send_error},
         send,
     },
     session::{
@@ -101,6 +101,7 @@ pub(crate) fn delete(granted: &Granted, headers: &HeaderMap) -> Result<Response<
     let session = head
         .session
         .ok_or(Rejection::BadRequest("Mcp-Session-Id is required"))??;
+    head.version?;
     session.end(EndReason::Client);
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -217,7 +218,7 @@ async fn request_in(
         First::Answer(answer) => Ok(match session.budget().hold(answer) {
             Ok(answer) => reply(accepts, answer),
             // Too many answers wait for clients that don't read.
-            Err(_) => reply(accepts, limit_error(&id)),
+            Err(_) => after(reply(accepts, limit_error(&id)), RETRY),
         }),
         First::Stream => {
             stream(session, post.lane, None).ok_or(Rejection::Instance(Some(id), Duration::ZERO))
@@ -262,6 +263,7 @@ async fn batch(
         })
     };
     let session = head.session.ok_or_else(refused)??;
+    head.version?;
     if !session.version().is_some_and(Version::batches) {
         return Err(refused());
     }
@@ -356,14 +358,16 @@ fn modern(frame: &Frame) -> Rejection {
     })
 }
 
-/// `LANE-SEQ`, as [`Events`] writes them.
+/// `LANE-SEQ`, as [`Events`] writes them; those of priming events have a third number.
 fn event_id(value: &HeaderValue) -> Option<(u32, u64)> {
-    let (lane, seq) = value.to_str().ok()?.split_once('-')?;
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    if !digits(lane) || !digits(seq) {
-        return None;
+    let parts: Vec<&str> = value.to_str().ok()?.split('-').collect();
+    let digits = |text: &&str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    match parts[..] {
+        [lane, seq] | [lane, seq, _] if parts.iter().all(digits) => {
+            Some((lane.parse().ok()?, seq.parse().ok()?))
+        }
+        _ => None,
     }
-    Some((lane.parse().ok()?, seq.parse().ok()?))
 }
 
 /// A header that may stand once.

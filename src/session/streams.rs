@@ -21,7 +21,7 @@ use crate::session::Budget;
 pub(crate) struct Event {
     /// Unique in the session, growing.
     pub(crate) seq: u64,
-    /// One JSON-RPC message; empty for a priming event.
+    /// One JSON-RPC message.
     pub(crate) data: Bytes,
     charged: bool,
 }
@@ -41,7 +41,10 @@ pub(crate) enum First {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Claim {
     pub(crate) lane: u32,
-    generation: u64,
+    /// The last event that the reader had before it came.
+    pub(crate) from: u64,
+    /// Unique in the session.
+    pub(crate) generation: u64,
 }
 
 /// Bounds of one session's streams.
@@ -236,21 +239,17 @@ impl Streams {
             .sent
             .iter()
             .filter(|sent| sent.lane == lane && sent.event.seq > from);
-        Some((
-            Claim { lane, generation },
-            missed.map(|sent| sent.event.clone()).collect(),
-        ))
-    }
-
-    /// A number for an event that carries nothing but its id.
-    pub(crate) fn prime(&mut self) -> Event {
-        let seq = self.next_seq;
-        self.next_seq += 1;
-        Event {
-            seq,
-            data: Bytes::new(),
-            charged: false,
+        let missed: Vec<Event> = missed.map(|sent| sent.event.clone()).collect();
+        // Who comes next without saying what it has gets none of this again.
+        if let (Some(open), Some(last)) = (self.lanes.get_mut(&lane), missed.last()) {
+            open.delivered = open.delivered.max(last.seq);
         }
+        let claim = Claim {
+            lane,
+            from,
+            generation,
+        };
+        Some((claim, missed))
     }
 
     /// Takes events for a reader, at most `most` bytes (or one). `Ready` with none: the stream ends.
