@@ -20,3 +20,4 @@ mod rig;
 mod roles;
 mod sessions;
 mod sse;
+mod streamable;
