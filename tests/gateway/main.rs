@@ -13,6 +13,7 @@
 
 mod auth;
 mod batch;
+mod http_framing;
 mod origin;
 mod refusals;
 #[allow(dead_code, reason = "the subjects that use it come one by one")]
