@@ -1,5 +1,11 @@
 //! Imports go down the layers and never up or sideways: what a module may know is where it stands.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that can't go on has failed"
+)]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
