@@ -68,6 +68,8 @@ async fn without_a_key_every_path_is_401_over_http2_too() {
 async fn a_key_that_is_not_good_is_the_same_401_whatever_is_wrong_with_it() {
     let rig = Rig::start(
         r#"
+        [limits]
+        failed_auth = "10000/min"
         [[auth.keys]]
         name = "dora"
         key = "dora-had-a-key-once"

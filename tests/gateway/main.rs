@@ -14,6 +14,7 @@
 mod auth;
 mod batch;
 mod hostile_child;
+mod http_framing;
 mod origin;
 #[allow(dead_code, reason = "the subjects that use it come one by one")]
 mod process;
@@ -23,3 +24,4 @@ mod rig;
 mod roles;
 mod sessions;
 mod sse;
+mod streamable;

@@ -640,3 +640,123 @@ async fn a_draining_gateway_takes_nothing_new_and_says_when_to_come_back() {
 }
 
 const PING: &str = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+
+#[tokio::test]
+async fn too_many_wrong_keys_from_an_address_are_429_and_a_key_that_was_good_stays_so() {
+    let rig = Rig::start("[limits]\nfailed_auth = \"5/min\"").await;
+    let mcp = Mcp::open(&rig, "m", ALICE).await;
+    for _ in 0..5 {
+        let reply = rig.client().get("/m/mcp", "wrong", &[]).await;
+        reply.assert_refused(401, "unauthorized");
+    }
+    let reply = rig.client().get("/m/mcp", "wrong", &[]).await;
+    reply.assert_refused(429, "rate_limited");
+    assert_retry_after(&reply);
+    // Nobody is locked out by what others guess, least of all in a session.
+    assert_eq!(mcp.text("echo", json!({"text": "on"})).await, "on");
+    // And whoever sends no key at all has not guessed.
+    let reply = rig.client().get("/m/mcp", "", &[]).await;
+    reply.assert_refused(401, "unauthorized");
+}
+
+#[tokio::test]
+async fn over_a_rate_a_call_in_a_session_fails_alone_and_all_else_is_429() {
+    let rig = Rig::start(
+        r#"
+        [backends.m]
+        command = ["misbehave"]
+        [backends.m.limits]
+        tools = { "pid" = "1/min" }
+        [backends.slow]
+        command = ["misbehave"]
+        [backends.slow.limits]
+        rate = "2/min"
+        "#,
+    )
+    .await;
+    let mcp = Mcp::open(&rig, "m", ALICE).await;
+    let mut sse = Sse::open(&rig, "m", BOB).await;
+    let call = tool_call(&json!("over"), "pid", json!({}));
+    assert_eq!(mcp.post(call.to_string()).await.status, 200);
+    let over = mcp.post(call.to_string()).await;
+    let error = over.assert_error(200, &json!("over"), -32013);
+    assert_retry_after(&over);
+    let seconds: u64 = over.header("retry-after").unwrap().parse().unwrap();
+    assert_eq!(error["data"], json!({"retry_after": seconds}));
+    assert_eq!(mcp.text("echo", json!({"text": "on"})).await, "on");
+    // Each principal has a rate of his own; on HTTP+SSE the stream tells.
+    assert!(sse.call("pid", json!({})).await["result"].is_object());
+    let over = sse.call("pid", json!({})).await;
+    let error = crate::rig::client::assert_error(&over, &over["id"], -32013);
+    assert!(error["data"]["retry_after"].as_u64() >= Some(1), "{error}");
+
+    // Opening a session counts, and so does what has no id.
+    let hello = Mcp::open(&rig, "slow", ALICE).await;
+    let note = json!({"jsonrpc": "2.0", "method": "notifications/roots/list_changed"}).to_string();
+    assert_eq!(hello.post(note.clone()).await.status, 202);
+    let refused = hello.post(note).await;
+    refused.assert_refused(429, "rate_limited");
+    assert_retry_after(&refused);
+    assert_limited(&self::hello(rig.client(), "slow", ALICE).await);
+    let refused = rig.client().get("/slow/sse", ALICE, &[]).await;
+    refused.assert_refused(429, "rate_limited");
+    assert_retry_after(&refused);
+    // What takes work away is never too much.
+    let cancel = hello
+        .notify("notifications/cancelled", json!({"requestId": "x"}))
+        .await;
+    assert_eq!(cancel.status, 202, "{cancel:?}");
+}
+
+#[tokio::test]
+async fn over_a_concurrency_a_call_fails_alone_until_another_is_done() {
+    let rig =
+        Rig::start("[backends.m]\ncommand = [\"misbehave\"]\nlimits = { concurrency = 1 }").await;
+    let mcp = Mcp::open(&rig, "m", ALICE).await;
+    let mut first = mcp
+        .post_stream(&tool_call(&json!(1), "sample", json!({"prompt": "p"})))
+        .await;
+    let asked = first.message().await;
+    let over = mcp
+        .post(tool_call(&json!("over"), "echo", json!({})).to_string())
+        .await;
+    over.assert_error(200, &json!("over"), -32013);
+    assert_retry_after(&over);
+    let bob = Mcp::open(&rig, "m", BOB).await;
+    assert_eq!(bob.text("echo", json!({"text": "on"})).await, "on");
+    let answer = json!({"jsonrpc": "2.0", "id": asked["id"], "result": {}});
+    assert_eq!(mcp.post(answer.to_string()).await.status, 202);
+    assert_eq!(first.message().await["id"], 1);
+    assert_eq!(mcp.text("echo", json!({"text": "on"})).await, "on");
+}
+
+#[tokio::test]
+async fn a_child_that_stops_reading_has_too_much_to_do_and_says_so() {
+    let rig = Rig::start("").await;
+    let mcp = Mcp::open(&rig, "m", ALICE).await;
+    assert_eq!(mcp.text("deaf", json!({})).await, "done");
+    let text = "a".repeat(3 << 20);
+    let mut calls = Vec::new();
+    let filling = async {
+        for id in 0.. {
+            let call = tool_call(&json!(id), "echo", json!({"text": text})).to_string();
+            let ask = mcp
+                .ask("POST")
+                .header("accept", "text/event-stream")
+                .json(call);
+            let mut events = ask.events().await;
+            if let Some(retry) = events.header("retry-after") {
+                assert!(
+                    retry.parse::<u64>().is_ok_and(|seconds| seconds >= 1),
+                    "{retry}"
+                );
+                let busy = events.message().await;
+                return crate::rig::client::assert_error(&busy, &json!(id), -32013);
+            }
+            calls.push(events);
+        }
+        unreachable!("it takes everything")
+    };
+    let error = soon("the queue to be full", filling).await;
+    assert_eq!(error["data"], json!({"retry_after": 1}));
+}
