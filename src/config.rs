@@ -15,6 +15,7 @@ mod pem;
 mod problem;
 mod protection;
 mod roles;
+mod rules;
 mod server;
 mod syntax;
 mod table;

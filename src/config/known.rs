@@ -79,7 +79,6 @@ const UNAVAILABLE: &[(&str, &[&str])] = &[
     ("auth", &["jwt", "mtls"]),
     ("limits", &["failed_auth", "rate"]),
     ("backends.*", &["principal_env", "limits", "sandbox", "pin"]),
-    ("backends.*.filter", &["redact", "rules"]),
 ];
 
 /// Habits from other programs, and what is written here instead.
@@ -157,7 +156,14 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     (
         "backends.NAME.filter",
-        &["methods", "tools", "resources", "prompts"],
+        &[
+            "methods",
+            "tools",
+            "resources",
+            "prompts",
+            "rules",
+            "redact",
+        ],
     ),
 ];
 

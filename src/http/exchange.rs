@@ -3,7 +3,11 @@
 //!
 //! Invariant: each step returns what the next one needs, so that none can be left out.
 
-use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::UPGRADE};
@@ -39,6 +43,8 @@ pub(crate) struct Granted {
     pub(crate) principal: Principal,
     pub(crate) backend: String,
     pub(crate) access: Access,
+    /// The client's address.
+    pub(crate) client: IpAddr,
 }
 
 /// Treats one request.
@@ -107,6 +113,7 @@ async fn treat(
         snapshot,
         principal,
         access,
+        client: ends.peer.ip(),
     };
     match (endpoint, request.method()) {
         (Endpoint::Mcp, &Method::POST) => streamable::post(granted, request).await,

@@ -85,10 +85,11 @@ pub(crate) async fn post(
         if frame.method() == "initialize" && !session.has_own_instance() {
             // The handshake takes as long as the child does; the POST does not.
             let session = session.clone();
-            let greeting = async move { send::any(&session, frame, STANDING).await };
+            let client = granted.client;
+            let greeting = async move { send::any(&session, frame, STANDING, client).await };
             granted.server.drain.spawn(greeting);
         } else {
-            send::any(&session, frame, STANDING).await;
+            send::any(&session, frame, STANDING, granted.client).await;
         }
     }
     Ok(accepted())

@@ -64,7 +64,9 @@ pub(crate) async fn post(
     head.version?;
     match frame.kind() {
         Kind::Request => request_in(&granted, &session, accepts, frame).await,
-        Kind::Notification => send::notification(&session, frame).map(|()| accepted()),
+        Kind::Notification => {
+            send::notification(&session, frame, granted.client).map(|()| accepted())
+        }
         Kind::Result | Kind::Error => send::response(&session, &frame).map(|()| accepted()),
     }
 }
@@ -205,7 +207,7 @@ async fn request_in(
     let opens = frame.method() == "initialize";
     let streams = accepts.stream && !opens;
     let mut post = session.post(1, streams);
-    match send::request(session, frame, post.lane).await {
+    match send::request(session, frame, post.lane, granted.client).await {
         Ok(()) => {}
         Err(send::Refusal::Denied(denied)) => {
             return Ok(reply(accepts, denied_error(&id, &denied)));
@@ -270,7 +272,7 @@ async fn batch(
     }
     let mut post = session.post(calls, accepts.stream);
     for frame in frames {
-        send::any(&session, frame, post.lane).await;
+        send::any(&session, frame, post.lane, granted.client).await;
     }
     if calls == 0 {
         return Ok(accepted());
