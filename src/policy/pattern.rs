@@ -5,6 +5,10 @@
 //! Invariant: [`Pattern::is_match`] reads each byte once, and [`Pattern::find`] charges what it
 //! reads, because a search from each match on could read the rest of the text again and again.
 
+mod syntax;
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 
 use regex_automata::{
@@ -13,12 +17,12 @@ use regex_automata::{
     nfa::thompson,
     util::prefilter::Prefilter,
 };
-use regex_syntax::hir::{Class, Hir, HirKind, Look};
+use regex_syntax::hir::Hir;
 
 /// A compiled pattern.
 ///
-/// The syntax is that of the `regex` crate, except that `\b` and its kin look at ASCII letters
-/// only: a boundary between two letters of any script would need more than one look at a byte.
+/// The syntax is RE2's, as CEL has it: `\d`, `\w`, `\s` and `\b` are about ASCII, `\p{…}` is about
+/// all of Unicode.
 #[derive(Debug)]
 pub(super) struct Pattern {
     text: Box<str>,
@@ -65,7 +69,7 @@ impl Pattern {
     /// # Errors
     /// [`PatternError`].
     pub(super) fn new(text: &str, purpose: Purpose) -> Result<Self, PatternError> {
-        let hir = parse(text)?;
+        let hir = syntax::parse(text)?;
         let empty = hir.properties().minimum_len() == Some(0);
         if purpose == Purpose::Replace && empty {
             return Err(PatternError::Empty);
@@ -180,20 +184,6 @@ fn charge(work: &mut usize, bytes: usize) -> Result<(), Exhausted> {
     Ok(())
 }
 
-fn parse(text: &str) -> Result<Hir, PatternError> {
-    let mut parser = regex_syntax::ParserBuilder::new().nest_limit(NEST).build();
-    let hir = parser.parse(text).map_err(|error| {
-        let (span, message) = match &error {
-            regex_syntax::Error::Parse(error) => (Some(error.span()), error.kind().to_string()),
-            regex_syntax::Error::Translate(error) => (Some(error.span()), error.kind().to_string()),
-            other => (None, other.to_string()),
-        };
-        let range = span.map_or(0..text.len(), |span| span.start.offset..span.end.offset);
-        PatternError::Syntax { range, message }
-    })?;
-    Ok(ascii_boundaries(&hir))
-}
-
 fn build(
     hir: &Hir,
     config: dense::Config,
@@ -217,121 +207,7 @@ fn build(
         .map_err(|_| PatternError::TooLarge)
 }
 
-/// The same expression with word boundaries of ASCII.
-fn ascii_boundaries(hir: &Hir) -> Hir {
-    match hir.kind() {
-        HirKind::Empty => Hir::empty(),
-        HirKind::Literal(literal) => Hir::literal(literal.0.clone()),
-        HirKind::Class(Class::Unicode(class)) => Hir::class(Class::Unicode(class.clone())),
-        HirKind::Class(Class::Bytes(class)) => Hir::class(Class::Bytes(class.clone())),
-        HirKind::Look(look) => Hir::look(ascii(*look)),
-        HirKind::Repetition(repetition) => {
-            Hir::repetition(repetition.with(ascii_boundaries(&repetition.sub)))
-        }
-        // Groups are of no use here: nothing refers to them.
-        HirKind::Capture(capture) => ascii_boundaries(&capture.sub),
-        HirKind::Concat(parts) => Hir::concat(parts.iter().map(ascii_boundaries).collect()),
-        HirKind::Alternation(parts) => {
-            Hir::alternation(parts.iter().map(ascii_boundaries).collect())
-        }
-    }
-}
-
-fn ascii(look: Look) -> Look {
-    match look {
-        Look::WordUnicode => Look::WordAscii,
-        Look::WordUnicodeNegate => Look::WordAsciiNegate,
-        Look::WordStartUnicode => Look::WordStartAscii,
-        Look::WordEndUnicode => Look::WordEndAscii,
-        Look::WordStartHalfUnicode => Look::WordStartHalfAscii,
-        Look::WordEndHalfUnicode => Look::WordEndHalfAscii,
-        other => other,
-    }
-}
-
-/// Nesting of groups and repetitions in a pattern.
-const NEST: u32 = 64;
 /// Memory of a pattern's intermediate form, bytes.
 const NFA_SIZE: usize = 1 << 20;
 /// Memory of one automaton, bytes.
 const DFA_SIZE: usize = 4 << 20;
-
-#[cfg(test)]
-mod tests {
-    use super::{Exhausted, Pattern, PatternError, Purpose};
-
-    fn pattern(text: &str) -> Pattern {
-        Pattern::new(text, Purpose::Replace).unwrap()
-    }
-
-    fn all(text: &str, haystack: &str) -> Vec<String> {
-        let pattern = pattern(text);
-        let (mut from, mut found, mut work) = (0, Vec::new(), 100_000);
-        while let Some(range) = pattern.find(haystack.as_bytes(), from, &mut work).unwrap() {
-            from = range.end;
-            found.push(haystack[range].to_owned());
-        }
-        found
-    }
-
-    #[test]
-    fn matches_are_leftmost_first() {
-        assert_eq!(all("abcd|bc", "xabcdbc"), ["abcd", "bc"]);
-        assert_eq!(all("a|ab", "ab ab"), ["a", "a"]);
-        assert_eq!(all("a+?", "aa"), ["a", "a"]);
-        assert_eq!(
-            all(r"(?i)token=\S+", "Token=é TOKEN=b"),
-            ["Token=é", "TOKEN=b"]
-        );
-        assert_eq!(all("^a|b$", "aab"), ["a", "b"]);
-        assert_eq!(all(r"\bkey\b", "key monkey (key)"), ["key", "key"]);
-    }
-
-    #[test]
-    fn a_search_that_reads_the_rest_again_and_again_is_stopped() {
-        let text = "a".repeat(10_000);
-        let pattern = pattern("a.*z|a");
-        let (mut from, mut work) = (0, 16 * text.len());
-        let mut found = 0;
-        let stopped = loop {
-            match pattern.find(text.as_bytes(), from, &mut work) {
-                Ok(Some(range)) => from = range.end,
-                Ok(None) => break None,
-                Err(exhausted) => break Some(exhausted),
-            }
-            found += 1;
-        };
-        assert_eq!(stopped, Some(Exhausted));
-        assert!(found < 20, "each match cost the whole text: {found}");
-    }
-
-    #[test]
-    fn what_can_not_be_an_automaton_of_bounded_size_is_refused() {
-        let error = |text| Pattern::new(text, Purpose::Replace).unwrap_err();
-        assert_eq!(error(r"(?:[01]*1[01]{20})x"), PatternError::TooLarge);
-        assert_eq!(error("a*"), PatternError::Empty);
-        assert!(Pattern::new("a*", Purpose::Test).is_ok());
-        let PatternError::Syntax { range, .. } = error("ab(c") else {
-            panic!("a group without an end");
-        };
-        assert_eq!(range, 2..3);
-    }
-
-    #[test]
-    fn common_patterns_fit() {
-        for text in [
-            "AKIA[0-9A-Z]{16}",
-            r"(?i)bearer\s+[a-z0-9._~+/-]+=*",
-            r"(?i)(password|token|secret)\s*[:=]\s*\S+",
-            r"\b\d{3}-\d{2}-\d{4}\b",
-            r"[\w.+-]+@[\w-]+\.[\w.-]+",
-            r"-----BEGIN [A-Z ]+-----[^-]+-----END [A-Z ]+-----",
-            r"eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*",
-            r"gh[pousr]_[A-Za-z0-9]{36,255}",
-            r"\b(?:\d[ -]*?){13,16}\b",
-            r"(?s)<secret>.*?</secret>",
-        ] {
-            assert!(Pattern::new(text, Purpose::Replace).is_ok(), "{text}");
-        }
-    }
-}

@@ -3,8 +3,6 @@
 //! Owns the use of the parser and what is said about a bad expression. Invariant: what passes here
 //! fails at run time only for reasons that lie in the message.
 
-use std::ops::Range;
-
 use cel::{
     Env,
     common::ast::{
@@ -15,39 +13,45 @@ use cel::{
 use super::{
     Fault,
     facts::{self, Variable},
-    node::{Const, Each, Macro, Node, Operator},
+    macros,
+    node::{Const, Node, Operator},
+    place::{self, whole},
     signature,
     types::Type,
     value::TYPE_NAMES,
 };
-use crate::policy::pattern::{Pattern, PatternError, Purpose};
 
 /// Checks a condition; gives also the variables that it reads.
 pub(super) fn condition(text: &str) -> Result<(Node, Vec<Variable>), Vec<Fault>> {
     if text.len() > MAX_LENGTH {
         let message = format!("longer than {MAX_LENGTH} bytes");
-        return Err(vec![whole(text, message, "write several rules")]);
+        return Err(vec![whole(text, &message, "write several rules")]);
     }
-    if nesting(text) > MAX_NESTING {
-        return Err(vec![whole(
+    // The parser calls itself for each level of an expression, so it gets a stack that the longest
+    // text can't fill.
+    let checked = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK);
+        let thread = thread.spawn_scoped(scope, || parse_and_check(text)).ok()?;
+        thread.join().ok()
+    });
+    let gave_up = || {
+        vec![whole(
             text,
-            "nested too deep".to_owned(),
-            "write several rules",
-        )]);
-    }
+            "this expression can't be parsed",
+            "write it otherwise",
+        )]
+    };
+    checked.unwrap_or_else(|| Err(gave_up()))
+}
+
+fn parse_and_check(text: &str) -> Result<(Node, Vec<Variable>), Vec<Fault>> {
     // Macros stay calls, so that faults can speak of what was written.
     let env = Env::default().with_optional_support(false);
     let program = env.compile(text).map_err(|errors| {
-        let faults = errors.errors.iter().map(|error| {
-            let at = offset(text, error.pos);
-            let message = error.msg.trim_start_matches("Syntax error: ");
-            Fault {
-                range: at..(at + 1).min(text.len()),
-                message: message.replace('\n', " "),
-                help: None,
-            }
-        });
-        faults.collect::<Vec<_>>()
+        // What follows the first one mostly follows from it.
+        let first = errors.errors.first();
+        let fault = first.map(|error| place::syntax(text, error.pos, &error.msg));
+        vec![fault.unwrap_or_else(|| whole(text, "not an expression", "write a condition"))]
     })?;
     let mut check = Check {
         text,
@@ -74,10 +78,10 @@ pub(super) type Checked<T> = Result<T, Fault>;
 
 /// One expression while it is checked.
 pub(super) struct Check<'a> {
-    text: &'a str,
-    places: &'a SourceInfo,
+    pub(super) text: &'a str,
+    pub(super) places: &'a SourceInfo,
     /// Variables of macros, outermost first.
-    locals: Vec<(String, Type)>,
+    pub(super) locals: Vec<(String, Type)>,
     reads: Vec<Variable>,
     depth: usize,
 }
@@ -131,7 +135,7 @@ impl Check<'_> {
             return Err(self.fault(expr, format!("`{name}` is no value of its own"), &help));
         }
         if let Some(known) = TYPE_NAMES.iter().find(|known| **known == name) {
-            return Ok((Node::Const(Const::Type(known)), Type::Type));
+            return Ok((Node::Const(Const::Type(known)), Type::Name));
         }
         let known: Vec<_> = facts::names().collect();
         let help = format!("the variables are {}", known.join(", "));
@@ -145,7 +149,7 @@ impl Check<'_> {
         (Node::Variable(variable), variable.kind())
     }
 
-    fn select(&mut self, expr: &IdedExpr, select: &SelectExpr) -> Checked<Typed> {
+    pub(super) fn select(&mut self, expr: &IdedExpr, select: &SelectExpr) -> Checked<Typed> {
         let root = match &select.operand.expr {
             Expr::Ident(name) if !self.locals.iter().any(|(local, _)| local == name) => Some(name),
             _ => None,
@@ -169,7 +173,7 @@ impl Check<'_> {
     }
 
     /// The operand of `operand.field`, and the field's type.
-    fn member_of(&mut self, operand: &IdedExpr, field: &str) -> Checked<Typed> {
+    pub(super) fn member_of(&mut self, operand: &IdedExpr, field: &str) -> Checked<Typed> {
         let (node, kind) = self.expression(operand)?;
         match kind {
             Type::Map(_, value) => Ok((node, *value)),
@@ -219,8 +223,8 @@ impl Check<'_> {
             (None, "has", args) => self.has(expr, args),
             (Some(target), "matches", [pattern]) => self.matches(target, pattern),
             (None, "matches", [target, pattern]) => self.matches(target, pattern),
-            (Some(target), name, [variable, ..]) if signature::is_macro(name) => {
-                self.each(expr, name, target, variable, &call.args[1..])
+            (Some(target), name, [variable, ..]) if macros::is_macro(name) => {
+                self.each(expr, call, [target, variable])
             }
             _ => self.function(expr, call),
         }
@@ -328,139 +332,6 @@ impl Check<'_> {
         let message = format!("a value of type {kind} where a condition is needed");
         Err(self.fault(expr, message, "compare it with something"))
     }
-
-    fn has(&mut self, expr: &IdedExpr, args: &[IdedExpr]) -> Checked<Typed> {
-        let help = "write has(args.name)";
-        let [argument] = args else {
-            return Err(self.fault(expr, "`has` takes one argument", help));
-        };
-        let Expr::Select(select) = &argument.expr else {
-            return Err(self.fault(argument, "`has` asks for a member of a map", help));
-        };
-        if let Expr::Ident(name) = &select.operand.expr
-            && facts::members(name).is_some()
-            && !self.locals.iter().any(|(local, _)| local == name)
-        {
-            self.select(argument, select)?;
-            return Ok((Node::Const(Const::Bool(true)), Type::Bool));
-        }
-        let (operand, _) = self.member_of(&select.operand, &select.field)?;
-        let node = Node::Has(Box::new(operand), select.field.as_str().into());
-        Ok((node, Type::Bool))
-    }
-
-    fn matches(&mut self, target: &IdedExpr, pattern: &IdedExpr) -> Checked<Typed> {
-        let (node, kind) = self.expression(target)?;
-        if !kind.may_be(&Type::Text) {
-            let message = format!("`matches` on a value of type {kind}");
-            return Err(self.fault(target, message, "use it on a string"));
-        }
-        let Expr::Literal(LiteralValue::String(text)) = &pattern.expr else {
-            let message = "the pattern of `matches` must be written out";
-            return Err(self.fault(pattern, message, "write it in quotes"));
-        };
-        let pattern = Pattern::new(text.inner(), Purpose::Test).map_err(|error| {
-            let message = match error {
-                PatternError::Syntax { message, .. } => {
-                    format!("not a regular expression: {message}")
-                }
-                other => format!("this regular expression is {other}"),
-            };
-            self.fault(pattern, message, "see https://docs.rs/regex/#syntax")
-        })?;
-        Ok((Node::Matches(Box::new(node), Box::new(pattern)), Type::Bool))
-    }
-
-    fn each(
-        &mut self,
-        expr: &IdedExpr,
-        name: &str,
-        target: &IdedExpr,
-        variable: &IdedExpr,
-        bodies: &[IdedExpr],
-    ) -> Checked<Typed> {
-        let (filter, body) = match (name, bodies) {
-            ("map", [filter, body]) => (Some(filter), body),
-            (_, [body]) => (None, body),
-            _ => {
-                let help = format!("write list.{name}(x, …)");
-                return Err(self.fault(expr, format!("wrong arguments for `{name}`"), &help));
-            }
-        };
-        let Expr::Ident(local) = &variable.expr else {
-            let help = format!("write list.{name}(x, …)");
-            return Err(self.fault(variable, "not a name for a variable", &help));
-        };
-        let (range, kind) = self.expression(target)?;
-        let Some(element) = kind.element() else {
-            let message = format!("`{name}` on a value of type {kind}");
-            return Err(self.fault(target, message, "only lists and maps have elements"));
-        };
-        self.locals.push((local.clone(), element.clone()));
-        let filter = filter.map(|filter| self.boolean(filter)).transpose()?;
-        let (kind, body, outcome) = match name {
-            "map" => {
-                let (body, made) = self.expression(body)?;
-                (Macro::Map, body, Type::List(Box::new(made)))
-            }
-            "filter" => (
-                Macro::Filter,
-                self.boolean(body)?,
-                Type::List(Box::new(element)),
-            ),
-            "all" => (Macro::All, self.boolean(body)?, Type::Bool),
-            "exists" => (Macro::Exists, self.boolean(body)?, Type::Bool),
-            _ => (Macro::ExistsOne, self.boolean(body)?, Type::Bool),
-        };
-        self.locals.pop();
-        let each = Each {
-            range,
-            filter,
-            body,
-        };
-        Ok((Node::Each(kind, Box::new(each)), outcome))
-    }
-
-    /// A fault at an expression.
-    pub(super) fn fault(&self, expr: &IdedExpr, message: impl Into<String>, help: &str) -> Fault {
-        let mut place = None;
-        self.cover(expr, &mut place);
-        let chars = place.unwrap_or(0..0);
-        let byte = |at: usize| {
-            let found = self.text.char_indices().nth(at);
-            found.map_or(self.text.len(), |(byte, _)| byte)
-        };
-        Fault {
-            range: byte(chars.start)..byte(chars.end),
-            message: message.into(),
-            help: Some(help.to_owned()),
-        }
-    }
-
-    /// Widens `place`, in characters, to the tokens of an expression.
-    fn cover(&self, expr: &IdedExpr, place: &mut Option<Range<usize>>) {
-        if let Some((start, stop)) = self.places.offset_for(expr.id) {
-            let token = start as usize..stop as usize + 1;
-            *place = Some(match place.take() {
-                Some(known) => known.start.min(token.start)..known.end.max(token.end),
-                None => token,
-            });
-        }
-        let inner: Vec<&IdedExpr> = match &expr.expr {
-            Expr::Select(select) => vec![&select.operand],
-            Expr::Call(call) => call
-                .target
-                .as_deref()
-                .into_iter()
-                .chain(&call.args)
-                .collect(),
-            Expr::List(list) => list.elements.iter().collect(),
-            _ => Vec::new(),
-        };
-        for part in inner {
-            self.cover(part, place);
-        }
-    }
 }
 
 fn constant(literal: &LiteralValue) -> Typed {
@@ -494,45 +365,9 @@ fn binary(name: &str) -> Option<Operator> {
     })
 }
 
-fn whole(text: &str, message: String, help: &str) -> Fault {
-    Fault {
-        range: 0..text.len(),
-        message,
-        help: Some(help.to_owned()),
-    }
-}
-
-/// The byte at a line and column, both from 1 and the column in characters.
-fn offset(text: &str, (line, column): (isize, isize)) -> usize {
-    let lines = usize::try_from(line - 1).unwrap_or(0);
-    let start: usize = text.split_inclusive('\n').take(lines).map(str::len).sum();
-    let column = usize::try_from(column - 1).unwrap_or(0);
-    let rest = &text[start..];
-    start
-        + rest
-            .char_indices()
-            .nth(column)
-            .map_or(rest.len(), |(at, _)| at)
-}
-
-/// An upper bound of how deep brackets and prefixes nest: the parser calls itself for each.
-fn nesting(text: &str) -> usize {
-    let (mut open, mut deepest, mut prefixes) = (0_usize, 0, 0);
-    for byte in text.bytes() {
-        match byte {
-            b'(' | b'[' | b'{' => open += 1,
-            b')' | b']' | b'}' => open = open.saturating_sub(1),
-            b'?' | b'!' | b'-' => prefixes += 1,
-            _ => {}
-        }
-        deepest = deepest.max(open);
-    }
-    deepest + prefixes
-}
-
 /// Bytes of an expression.
 const MAX_LENGTH: usize = 4096;
-/// Brackets and prefixes before parsing.
-const MAX_NESTING: usize = 64;
+/// For a text of that length, some ten kilobytes a level.
+const STACK: usize = 128 << 20;
 /// Levels of an expression.
 const MAX_DEPTH: usize = 100;

@@ -101,14 +101,6 @@ impl Check<'_> {
     }
 }
 
-/// True for macros that go through a list.
-pub(super) fn is_macro(name: &str) -> bool {
-    matches!(
-        name,
-        "all" | "exists" | "exists_one" | "existsOne" | "filter" | "map"
-    )
-}
-
 /// The type that an operator gives, if it takes these.
 pub(super) fn binary(operator: Operator, left: &Type, right: &Type) -> Option<Type> {
     use Type as T;
@@ -224,7 +216,7 @@ fn outcome(function: Function, kinds: &[Type]) -> Option<Type> {
             let good = matches!(kind, T::Dyn | T::Text | T::Bytes | T::List(_) | T::Map(..));
             return good.then_some(T::Int);
         }
-        Function::Type => (&[], T::Type),
+        Function::Type => (&[], T::Name),
         Function::Bool => (&[T::Bool, T::Text], T::Bool),
         Function::Bytes => (&[T::Bytes, T::Text], T::Bytes),
         Function::Double => (&[T::Double, T::Int, T::Uint, T::Text], T::Double),

@@ -20,8 +20,8 @@ pub(super) enum Type {
     Map(Box<Type>, Box<Type>),
     Time,
     Span,
-    /// The type of types.
-    Type,
+    /// The type of names of types.
+    Name,
 }
 
 impl Type {
@@ -91,7 +91,7 @@ impl fmt::Display for Type {
             Self::Map(key, value) => write!(f, "map({key}, {value})"),
             Self::Time => f.write_str("timestamp"),
             Self::Span => f.write_str("duration"),
-            Self::Type => f.write_str("type"),
+            Self::Name => f.write_str("type"),
         }
     }
 }
