@@ -16,6 +16,7 @@ mod problem;
 mod protection;
 mod quotas;
 mod roles;
+mod rules;
 mod server;
 mod syntax;
 mod table;

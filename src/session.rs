@@ -120,6 +120,7 @@ impl From<CallError> for SendError {
 /// A session.
 pub struct Session {
     id: SessionId,
+    digest: String,
     number: PeerId,
     principal: Principal,
     transport: Transport,
@@ -188,6 +189,12 @@ impl Session {
     #[must_use]
     pub fn id(&self) -> SessionId {
         self.id
+    }
+
+    /// Its name where others may read it: a digest of the id.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
     }
 
     /// Its number in logs.

@@ -78,7 +78,6 @@ const UNAVAILABLE: &[(&str, &[&str])] = &[
     ("server.tls", &["client_ca", "acme"]),
     ("auth", &["jwt", "mtls"]),
     ("backends.*", &["principal_env", "sandbox", "pin"]),
-    ("backends.*.filter", &["redact", "rules"]),
 ];
 
 /// Habits from other programs, and what is written here instead.
@@ -157,7 +156,14 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     (
         "backends.NAME.filter",
-        &["methods", "tools", "resources", "prompts"],
+        &[
+            "methods",
+            "tools",
+            "resources",
+            "prompts",
+            "rules",
+            "redact",
+        ],
     ),
 ];
 

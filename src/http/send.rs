@@ -3,19 +3,24 @@
 //! What both transports share. Invariant: nothing reaches a session without a
 //! [`Permit`](crate::policy::Permit).
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 
 use crate::{
+    backend::Failure,
     frame::{self, Frame, FrameError, Kind, Refused},
     http::{
         exchange::Granted,
         reject::{Rejection, denied_error, instance_error, rate_error, send_error},
     },
     limit::{InFlight, Limited},
-    policy::Denied,
-    session::{EndReason, SendError, Session, empty_result},
+    policy::{Circumstances, Denied, Permit},
+    session::{EndReason, SendError, Session, empty_result, peer::failure_error},
 };
 
 /// Why a request was not handed over.
@@ -55,7 +60,7 @@ pub(crate) fn batch(body: Bytes) -> Result<Vec<Frame>, Rejection> {
     }
 }
 
-/// A request: its answer comes on `lane`.
+/// A request from `client`: its answer comes on `lane`.
 pub(crate) async fn request(
     granted: &Granted,
     session: &Arc<Session>,
@@ -70,7 +75,7 @@ pub(crate) async fn request(
     if !session.is_open_for(frame.method()) {
         return Err(Refusal::Send(SendError::OutOfTurn));
     }
-    let permit = granted.access.check(frame).map_err(Refusal::Denied)?;
+    let permit = check(granted, session, frame).map_err(Refusal::Denied)?;
     let frame = permit.frame();
     let slot = match frame.method() {
         // It was counted when its session opened.
@@ -100,7 +105,13 @@ pub(crate) async fn request(
 /// Answers `initialize` on a common instance, which the gateway has greeted itself.
 async fn greet(session: &Session, frame: &Frame, id: &[u8], lane: u32) {
     match session.greet(frame).await {
-        Ok(result) => session.answer(lane, frame::result_response(id, &result)),
+        Ok(result) => {
+            let answer = match session.access().redact_result(&result) {
+                Ok(result) => frame::result_response(id, &result),
+                Err(_) => failure_error(id, Failure::Unreadable),
+            };
+            session.answer(lane, answer);
+        }
         Err(_) => {
             session.answer(lane, instance_error(id));
             session.end(EndReason::NoStart);
@@ -122,7 +133,7 @@ pub(crate) fn notification(
         let counted = granted.count(None);
         counted.map_err(|limited| Rejection::Rate(None, limited.retry_after))?;
     }
-    match granted.access.check(frame) {
+    match check(granted, session, frame) {
         Ok(permit) => session.notify(permit).map_err(refused),
         Err(denied) => {
             tracing::debug!(session = session.number(), %denied, "passed over a notification");
@@ -160,6 +171,32 @@ fn tool_of(frame: &Frame) -> Option<Cow<'_, str>> {
     } else {
         None
     }
+}
+
+/// Asks policy, and tells the log what its rules say.
+fn check(granted: &Granted, session: &Session, frame: Frame) -> Result<Permit, Denied> {
+    let at = Circumstances {
+        client: granted.address,
+        session: session.digest(),
+        time: SystemTime::now(),
+    };
+    let checked = granted.access.check(frame, &at);
+    let notes = match &checked {
+        Ok(permit) => permit.notes(),
+        Err(denied) => denied.notes(),
+    };
+    let number = session.number();
+    for rule in notes {
+        tracing::info!(session = number, %rule, "a rule notes a message");
+    }
+    if let Err(Denied::Rule(denial)) = &checked {
+        let rule = &denial.rule;
+        match denial.failure {
+            None => tracing::info!(session = number, %rule, "a rule denies a message"),
+            Some(why) => tracing::warn!(session = number, %rule, %why, "a rule failed: denied"),
+        }
+    }
+    checked
 }
 
 fn refused(error: SendError) -> Rejection {

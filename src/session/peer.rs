@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::{
     backend::{Call, Failure, Outcome, Peer},
     frame::{self, Frame, Kind},
+    policy::Access,
     session::{EndReason, Session, Transport, streams::STANDING, streams::Streams, version},
 };
 
@@ -25,18 +26,22 @@ impl Peer for Session {
     }
 
     fn progress(&self, lane: u32, frame: Frame) {
-        let mut state = self.state.lock();
-        if state.access.permits_from_child(&frame) {
+        let access = self.access();
+        if !access.permits_from_child(&frame) {
+            return;
+        }
+        if let Some(frame) = self.redacted(&access, frame) {
+            let mut state = self.state.lock();
             state.streams.push(lane, frame.bytes().clone());
         }
     }
 
     fn request(&self, frame: Frame) -> bool {
-        self.send(&frame)
+        self.send(frame)
     }
 
     fn notify(&self, frame: Frame) {
-        self.send(&frame);
+        self.send(frame);
     }
 
     fn ended(&self) {
@@ -50,13 +55,23 @@ impl Session {
     /// The bytes of an answer that may pass.
     fn answered(&self, call: &Call, frame: Frame) -> Bytes {
         self.started(call, &frame);
-        match call.prune.apply(frame) {
+        let shown = call.prune.apply(frame);
+        match shown.and_then(|frame| self.access().redact(frame)) {
             Ok(frame) => frame.bytes().clone(),
             Err(error) => {
-                tracing::warn!(session = self.number, %error, "withheld a list");
+                tracing::warn!(session = self.number, %error, "withheld an answer");
                 failure_error(&call.id, Failure::Unreadable)
             }
         }
+    }
+
+    fn redacted(&self, access: &Access, frame: Frame) -> Option<Frame> {
+        let method = frame.method().to_owned();
+        let redacted = access.redact(frame);
+        if let Err(error) = &redacted {
+            tracing::warn!(session = self.number, method, %error, "withheld a message");
+        }
+        redacted.ok()
     }
 
     /// The answer to `initialize` settles the revision, and that the instance is of use.
@@ -78,9 +93,17 @@ impl Session {
         }
     }
 
-    fn send(&self, frame: &Frame) -> bool {
+    fn send(&self, frame: Frame) -> bool {
+        let access = self.access();
+        if !access.permits_from_child(&frame) {
+            return false;
+        }
+        // Redaction may take a while, so nothing is locked meanwhile.
+        let Some(frame) = self.redacted(&access, frame) else {
+            return false;
+        };
         let mut state = self.state.lock();
-        if state.ended.is_some() || !state.access.permits_from_child(frame) {
+        if state.ended.is_some() {
             return false;
         }
         let lane = match self.transport {

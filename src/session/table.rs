@@ -236,6 +236,7 @@ fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Openin
     let now = Instant::now();
     Arc::new_cyclic(|me| Session {
         id,
+        digest: id.digest(),
         number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
         principal,
         transport: opening.transport,
