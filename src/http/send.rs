@@ -11,7 +11,7 @@ use crate::{
     frame::{self, Frame, FrameError, Kind, Refused},
     http::{
         exchange::Granted,
-        reject::{RETRY, Rejection, denied_error, instance_error, rate_error, send_error},
+        reject::{Rejection, denied_error, instance_error, rate_error, send_error},
     },
     limit::{InFlight, Limited},
     policy::Denied,
@@ -34,10 +34,7 @@ impl Refusal {
     pub(crate) fn answer(&self, id: &[u8]) -> (Bytes, Option<Duration>) {
         match self {
             Self::Denied(denied) => (denied_error(id, denied), None),
-            Self::Send(error) => {
-                let retry = (*error == SendError::Busy).then_some(RETRY);
-                (send_error(id, *error), retry)
-            }
+            Self::Send(error) => (send_error(id, *error), error.retry_after()),
             Self::Limited(limited) => (
                 rate_error(id, limited.retry_after),
                 Some(limited.retry_after),
@@ -70,7 +67,10 @@ pub(crate) async fn request(
     if frame.method() == "server/discover" || frame.meta_protocol_version().is_some() {
         return Err(Refusal::Denied(Denied::Method));
     }
-    let permit = session.access().check(frame).map_err(Refusal::Denied)?;
+    if !session.is_open_for(frame.method()) {
+        return Err(Refusal::Send(SendError::OutOfTurn));
+    }
+    let permit = granted.access.check(frame).map_err(Refusal::Denied)?;
     let frame = permit.frame();
     let slot = match frame.method() {
         // It was counted when its session opened.
@@ -89,9 +89,13 @@ pub(crate) async fn request(
             session.answer(lane, answer);
             return Ok(());
         }
-        if session.settles_subscription(frame) {
-            session.answer(lane, empty_result(&id));
-            return Ok(());
+        match session.subscription(frame) {
+            Ok(true) => {}
+            Ok(false) => {
+                session.answer(lane, empty_result(&id));
+                return Ok(());
+            }
+            Err(error) => return Err(Refusal::Send(error)),
         }
     }
     session.call(permit, lane, slot).map_err(Refusal::Send)
@@ -111,7 +115,7 @@ pub(crate) fn notification(
         let counted = granted.count(None);
         counted.map_err(|limited| Rejection::Rate(None, limited.retry_after))?;
     }
-    match session.access().check(frame) {
+    match granted.access.check(frame) {
         Ok(permit) => session.notify(permit).map_err(refused),
         Err(denied) => {
             tracing::debug!(session = session.number(), %denied, "passed over a notification");
@@ -154,7 +158,7 @@ fn tool_of(frame: &Frame) -> Option<Cow<'_, str>> {
 fn refused(error: SendError) -> Rejection {
     match error {
         SendError::Ended => Rejection::NotFound,
-        SendError::Busy | SendError::DuplicateId => Rejection::Limit(None),
+        _ => Rejection::Limit(None),
     }
 }
 

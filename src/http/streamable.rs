@@ -25,7 +25,8 @@ use crate::{
     },
     session::{
         EndReason, Post, Session, Transport, Version,
-        streams::{First, STANDING},
+        budget::LARGE,
+        streams::{Attached, First, STANDING},
         table::Opening,
     },
 };
@@ -89,7 +90,7 @@ pub(crate) fn get(granted: &Granted, headers: &HeaderMap) -> Result<Response<Bod
             (lane, Some(seq))
         }
     };
-    stream(&session, lane, after).ok_or(Rejection::BadRequest("Unknown Last-Event-ID"))
+    stream(&session, lane, after)
 }
 
 /// `DELETE /{backend}/mcp`: the end of a session.
@@ -101,7 +102,6 @@ pub(crate) fn delete(granted: &Granted, headers: &HeaderMap) -> Result<Response<
     let session = head
         .session
         .ok_or(Rejection::BadRequest("Mcp-Session-Id is required"))??;
-    head.version?;
     session.end(EndReason::Client);
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -164,7 +164,7 @@ async fn initialize(
     let unopened = Unopened(Some(session.clone()));
     let text = session.id().text();
     let mut response = request_in(&granted, &session, accepts, frame).await?;
-    if session.version().is_some() && !session.has_ended() {
+    if session.is_agreed() && !session.has_ended() {
         unopened.keep();
         if let Ok(value) = HeaderValue::from_str(&text) {
             response.headers_mut().insert(SESSION_ID, value);
@@ -215,13 +215,10 @@ async fn request_in(
         });
     }
     match wait(session, &mut post, accepts, opens).await {
-        First::Answer(answer) => Ok(match session.budget().hold(answer) {
-            Ok(answer) => reply(accepts, answer),
-            // Too many answers wait for clients that don't read.
-            Err(_) => after(reply(accepts, limit_error(&id)), RETRY),
-        }),
+        First::Answer(answer) => Ok(answer_body(session, accepts, answer, &id)),
         First::Stream => {
-            stream(session, post.lane, None).ok_or(Rejection::Instance(Some(id), Duration::ZERO))
+            let stream = stream(session, post.lane, None);
+            stream.map_err(|_| Rejection::Instance(Some(id), RETRY))
         }
         // Cancelled, or the session was ended: there is no answer, and that is all there is to say.
         First::Nothing => Ok(if session.has_ended() {
@@ -263,7 +260,6 @@ async fn batch(
         })
     };
     let session = head.session.ok_or_else(refused)??;
-    head.version?;
     if !session.version().is_some_and(Version::batches) {
         return Err(refused());
     }
@@ -276,6 +272,10 @@ async fn batch(
         return Err(Rejection::Draining);
     }
     let mut post = session.post(calls, accepts.stream);
+    if accepts.stream && calls > 0 {
+        // Before the first answer can be there.
+        session.upgrade(post.lane);
+    }
     for frame in frames {
         send::any(granted, &session, frame, post.lane).await;
     }
@@ -283,10 +283,14 @@ async fn batch(
         return Ok(accepted());
     }
     if accepts.stream {
-        session.upgrade(post.lane);
-        return stream(&session, post.lane, None).ok_or(Rejection::NotFound);
+        return stream(&session, post.lane, None);
     }
-    let answers = session.gather(&mut post).await;
+    let answers = session
+        .gather(&mut post, granted.snapshot.http.max_body)
+        .await;
+    if answers.is_empty() {
+        return Ok(accepted());
+    }
     let mut array = BytesMut::new();
     for answer in &answers {
         array.put_u8(if array.is_empty() { b'[' } else { b',' });
@@ -297,13 +301,33 @@ async fn batch(
 }
 
 /// A lane as a response.
-fn stream(session: &Arc<Session>, lane: u32, after: Option<u64>) -> Option<Response<Body>> {
-    let (claim, missed) = session.attach(lane, after)?;
-    let mut events = Events::new(session.clone(), claim, EventIds::Lane, &missed);
-    if after.is_none() && session.version().is_some_and(Version::primes) {
-        events.prime();
+fn stream(
+    session: &Arc<Session>,
+    lane: u32,
+    after: Option<u64>,
+) -> Result<Response<Body>, Rejection> {
+    match session.attach(lane, after) {
+        Attached::Reading(reading) => {
+            let primes = session.version().is_some_and(Version::primes);
+            let events = Events::new(session.clone(), &reading, EventIds::Lane, primes);
+            Ok(event_stream(events))
+        }
+        // Not an empty stream: clients take its end for another break, and ask again for ever.
+        Attached::Over => Err(Rejection::Method("POST, DELETE")),
+        Attached::Unknown => Err(Rejection::BadRequest("Unknown Last-Event-ID")),
     }
-    Some(event_stream(events))
+}
+
+/// An answer as a body; a large one is charged until it has left.
+fn answer_body(session: &Session, accepts: Accepts, answer: Bytes, id: &[u8]) -> Response<Body> {
+    if answer.len() < LARGE || !accepts.json {
+        return reply(accepts, answer);
+    }
+    match session.budget().send(answer) {
+        Ok(leaving) => json(StatusCode::OK, Bytes::new()).map(|_| Body::large(leaving)),
+        // Too many answers wait for clients that don't read.
+        Err(_) => after(reply(accepts, limit_error(id)), RETRY),
+    }
 }
 
 /// The response that carries a stream.
@@ -358,16 +382,14 @@ fn modern(frame: &Frame) -> Rejection {
     })
 }
 
-/// `LANE-SEQ`, as [`Events`] writes them; those of priming events have a third number.
+/// `LANE-SEQ`, as [`Events`] writes them.
 fn event_id(value: &HeaderValue) -> Option<(u32, u64)> {
-    let parts: Vec<&str> = value.to_str().ok()?.split('-').collect();
-    let digits = |text: &&str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    match parts[..] {
-        [lane, seq] | [lane, seq, _] if parts.iter().all(digits) => {
-            Some((lane.parse().ok()?, seq.parse().ok()?))
-        }
-        _ => None,
+    let (lane, seq) = value.to_str().ok()?.split_once('-')?;
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if !digits(lane) || !digits(seq) {
+        return None;
     }
+    Some((lane.parse().ok()?, seq.parse().ok()?))
 }
 
 /// A header that may stand once.

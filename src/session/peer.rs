@@ -68,6 +68,7 @@ impl Session {
             return;
         }
         if let (Kind::Result, Some(result)) = (frame.kind(), frame.result()) {
+            state.agreed = true;
             state.version = version::agreed(result);
             if let Some(lease) = &state.lease {
                 lease.confirm();
@@ -104,6 +105,7 @@ pub(crate) fn failure_error(id: &[u8], failure: Failure) -> Bytes {
     let (code, message) = match failure {
         Failure::Crashed => (-32011, "The server ended before it answered"),
         Failure::Unreadable => (-32011, "The server's answer can't be read or is too large"),
+        Failure::NotStarted => (-32011, "The server didn't start in time"),
         Failure::TimedOut => (-32012, "The server didn't answer in time"),
         Failure::Cancelled => (-32603, "The request was cancelled"),
     };

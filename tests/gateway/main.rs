@@ -13,8 +13,11 @@
 
 mod auth;
 mod batch;
+mod hostile_child;
 mod http_framing;
 mod origin;
+#[allow(dead_code, reason = "the subjects that use it come one by one")]
+mod process;
 mod refusals;
 #[allow(dead_code, reason = "the subjects that use it come one by one")]
 mod rig;
