@@ -139,6 +139,8 @@ struct State {
     version: Option<Version>,
     /// `initialize` was sent.
     begun: bool,
+    /// A common instance is greeted; what comes of it is told before anything ends.
+    greeting: bool,
     /// It was answered, and not by an error.
     agreed: bool,
     /// The `initialize` in flight.
@@ -384,19 +386,29 @@ impl Session {
     pub async fn greet(&self, initialize: &Frame) -> Result<Bytes, LeaseError> {
         // The lease stays with the session, so that the end of the session gives it back; it is
         // out of its place only while the child is greeted.
-        let lease = self.state.lock().lease.take().ok_or(LeaseError::Draining)?;
+        let lease = {
+            let mut state = self.state.lock();
+            state.begun = true;
+            state.greeting = true;
+            state.lease.take().ok_or(LeaseError::Draining)?
+        };
         let asked = initialize.protocol_version();
         let result = lease
             .greet(initialize)
             .await
             .map(|result| version::offer(result, asked.as_deref()));
         let mut state = self.state.lock();
+        state.greeting = false;
         if let Ok(result) = &result {
             state.agreed = true;
             state.version = version::agreed(result);
         }
         if state.ended.is_none() {
             state.lease = Some(lease);
+        }
+        drop(state);
+        if result.is_ok() && self.instance.has_ended() {
+            self.end(EndReason::Instance);
         }
         result
     }

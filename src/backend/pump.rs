@@ -182,12 +182,13 @@ fn unreadable(instance: &Instance, line: &Bytes, error: FrameError) {
 /// Whether a line that can't be read has the outline of an answer to somebody: neither that of a
 /// request or notification, nor that of an answer to nobody.
 fn looks_like_answer(line: &[u8]) -> bool {
-    let has = |text: &[u8]| memmem::find(line, text).is_some();
+    let find = |key: &[u8]| memmem::find(line, key).unwrap_or(usize::MAX);
+    let answer = find(br#""result""#).min(find(br#""error""#));
     line.trim_ascii_start().starts_with(b"{")
-        && has(br#""jsonrpc""#)
-        && (has(br#""result""#) || has(br#""error""#))
-        && !frame::salvage_is_call(line)
-        && !has(br#""id":null"#)
+        && find(br#""jsonrpc""#) < usize::MAX
+        && find(br#""2.0""#) < usize::MAX
+        && answer < find(br#""method""#)
+        && find(br#""id":null"#) == usize::MAX
 }
 
 fn too_long(instance: &Instance, long: &TooLong) {

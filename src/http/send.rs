@@ -15,7 +15,7 @@ use crate::{
     },
     limit::{InFlight, Limited},
     policy::Denied,
-    session::{SendError, Session, empty_result},
+    session::{EndReason, SendError, Session, empty_result},
 };
 
 /// Why a request was not handed over.
@@ -82,11 +82,7 @@ pub(crate) async fn request(
     if !session.has_own_instance() {
         let id = frame.id_bytes().unwrap_or_default();
         if frame.method() == "initialize" {
-            let answer = match session.greet(frame).await {
-                Ok(result) => frame::result_response(&id, &result),
-                Err(_) => instance_error(&id),
-            };
-            session.answer(lane, answer);
+            greet(session, frame, &id, lane).await;
             return Ok(());
         }
         match session.subscription(frame) {
@@ -99,6 +95,17 @@ pub(crate) async fn request(
         }
     }
     session.call(permit, lane, slot).map_err(Refusal::Send)
+}
+
+/// Answers `initialize` on a common instance, which the gateway has greeted itself.
+async fn greet(session: &Session, frame: &Frame, id: &[u8], lane: u32) {
+    match session.greet(frame).await {
+        Ok(result) => session.answer(lane, frame::result_response(id, &result)),
+        Err(_) => {
+            session.answer(lane, instance_error(id));
+            session.end(EndReason::NoStart);
+        }
+    }
 }
 
 /// A notification. What policy denies is not known here, and so is passed over.

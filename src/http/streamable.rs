@@ -53,6 +53,8 @@ pub(crate) async fn post(
         }
         Err(refused) => return Err(refused.into()),
     };
+    // A message with blanks was copied without them; a call must not hold both.
+    drop(body);
     if frame.meta_protocol_version().is_some() || head.modern {
         return Err(modern(&frame));
     }

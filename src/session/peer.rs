@@ -40,7 +40,9 @@ impl Peer for Session {
     }
 
     fn ended(&self) {
-        self.end(EndReason::Instance);
+        if !self.state.lock().greeting {
+            self.end(EndReason::Instance);
+        }
     }
 }
 

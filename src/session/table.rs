@@ -248,6 +248,7 @@ fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Openin
             access: opening.access,
             version: None,
             begun: false,
+            greeting: false,
             agreed: false,
             starting: None,
             last_used: now,

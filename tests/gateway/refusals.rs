@@ -520,7 +520,7 @@ async fn a_backend_that_never_answers_initialize_times_out() {
     .await;
     let reply = hello(rig.client(), "m", ALICE).await;
     assert_eq!(reply.header("mcp-session-id"), None, "{reply:?}");
-    reply.assert_error(200, &json!("hello"), -32012);
+    reply.assert_error(200, &json!("hello"), -32011);
 }
 
 #[tokio::test]
