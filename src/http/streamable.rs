@@ -104,6 +104,7 @@ pub(crate) fn delete(granted: &Granted, headers: &HeaderMap) -> Result<Response<
     let session = head
         .session
         .ok_or(Rejection::BadRequest("Mcp-Session-Id is required"))??;
+    head.version?;
     session.end(EndReason::Client);
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
