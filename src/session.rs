@@ -352,7 +352,7 @@ impl Session {
     }
 
     /// Reads the answers of a batch whose client takes no stream, until all are there. What is too
-    /// much for one body is left out.
+    /// much for one body becomes an error.
     pub(crate) async fn gather(self: &Arc<Self>, post: &mut Post, most: usize) -> Vec<Bytes> {
         match (&mut post.first).await {
             Ok(First::Answer(only)) => return vec![only],
@@ -379,9 +379,11 @@ impl Session {
             }
             for event in events {
                 bytes += event.data.len();
-                if bytes <= most {
-                    answers.push(event.data);
-                }
+                answers.push(if bytes <= most {
+                    event.data
+                } else {
+                    peer::too_much(event.data)
+                });
             }
         }
     }

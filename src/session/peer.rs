@@ -136,3 +136,11 @@ pub(crate) fn failure_error(id: &[u8], failure: Failure) -> Bytes {
     };
     frame::error_response(Some(id), code, message, None)
 }
+
+/// An error in place of an answer that would make a body too large.
+pub(crate) fn too_much(answer: Bytes) -> Bytes {
+    let id = Frame::from_child(answer)
+        .ok()
+        .and_then(|frame| frame.id_bytes());
+    failure_error(&id.unwrap_or_default(), Failure::Unreadable)
+}
