@@ -263,6 +263,7 @@ async fn batch(
         })
     };
     let session = head.session.ok_or_else(refused)??;
+    head.version?;
     if !session.version().is_some_and(Version::batches) {
         return Err(refused());
     }

@@ -16,10 +16,10 @@ mod batch;
 mod hostile_child;
 mod http_framing;
 mod origin;
-#[allow(dead_code, reason = "the subjects that use it come one by one")]
+#[allow(dead_code, reason = "a subject may need what no other has used yet")]
 mod process;
 mod refusals;
-#[allow(dead_code, reason = "the subjects that use it come one by one")]
+#[allow(dead_code, reason = "a subject may need what no other has used yet")]
 mod rig;
 mod roles;
 mod sessions;
