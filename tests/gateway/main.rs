@@ -12,6 +12,7 @@
 )]
 
 mod hostile_child;
+mod memory;
 #[allow(dead_code, reason = "see below")]
 mod process;
 #[allow(dead_code, reason = "the subjects that use it come one by one")]
