@@ -52,6 +52,8 @@ pub struct TooLong {
     pub id: Option<u64>,
     /// Its length in bytes, without the newline.
     pub len: usize,
+    /// It began like a request or a notification, and so answers nothing.
+    pub is_call: bool,
 }
 
 impl<R: AsyncRead + Unpin> LineReader<R> {
@@ -224,6 +226,7 @@ pub fn salvaged_id(line: &[u8]) -> Option<u64> {
 /// What is remembered of a line over the limit.
 struct Excess {
     id: Option<u64>,
+    is_call: bool,
     len: usize,
     tail: Vec<u8>,
 }
@@ -233,6 +236,7 @@ impl Excess {
         let head = &beginning[..beginning.len().min(HEAD)];
         let mut excess = Self {
             id: frame::salvage_id(head).and_then(decimal),
+            is_call: frame::salvage_is_call(head),
             len: 0,
             tail: Vec::new(),
         };
@@ -252,6 +256,7 @@ impl Excess {
         TooLong {
             id: self.id.or_else(|| id_at_end(&self.tail)),
             len: self.len,
+            is_call: self.is_call,
         }
     }
 }

@@ -34,7 +34,7 @@ use bytes::Bytes;
 pub use self::{
     build::{error_response, notification, request, result_response},
     fuzz::fuzz_envelope,
-    salvage::salvage_id,
+    salvage::{salvage_id, salvage_is_call},
     splice::Slot,
 };
 use self::{

@@ -157,6 +157,8 @@ impl Shared {
             let Ok(local) = stream.local_addr() else {
                 return;
             };
+            // An IPv6 socket names IPv4 addresses in a way that nobody writes.
+            let local = SocketAddr::new(local.ip().to_canonical(), local.port());
             let deadline = Instant::now() + HANDSHAKE;
             let acceptor = shared.acceptor.load_full();
             match acceptor.handshake(stream, deadline).await {

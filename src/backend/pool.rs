@@ -23,7 +23,7 @@ use crate::{
         Config, Isolation,
         breaker::Breaker,
         child::{SpawnError, Spawner, Stderr, Tag},
-        handshake::{Greeting, Handshake},
+        handshake::{self, Greeting, Handshake},
         instance::{Instance, Limits},
         pump,
     },
@@ -58,9 +58,9 @@ pub struct Backend {
     spawner: Arc<Spawner>,
     breaker: Breaker,
     slots: Arc<Semaphore>,
-    /// Held while a common instance is started, so that all who wait for it get the same one.
-    starting: Semaphore,
     state: Mutex<State>,
+    /// Held while a common instance is started.
+    starting: tokio::sync::Mutex<()>,
     drain: Drain,
     me: Weak<Backend>,
 }
@@ -81,6 +81,12 @@ struct Common {
     users: Mutex<usize>,
 }
 
+impl Common {
+    fn is_usable(&self) -> bool {
+        !self.instance.has_ended() && !self.instance.is_stopping()
+    }
+}
+
 /// The right to use an instance; what it held is given back when it is dropped.
 pub struct Lease {
     backend: Arc<Backend>,
@@ -95,8 +101,8 @@ impl Backend {
         Arc::new_cyclic(|me| Self {
             breaker: Breaker::new(config.restart),
             slots: Arc::new(Semaphore::new(config.max_instances)),
-            starting: Semaphore::new(1),
             state: Mutex::default(),
+            starting: tokio::sync::Mutex::default(),
             me: me.clone(),
             config,
             spawner,
@@ -182,15 +188,13 @@ impl Backend {
         if let Some(common) = self.join(&key, None) {
             return Ok(Lease::common(backend, key, common));
         }
-        let turn = self.starting.acquire().await;
-        let _turn = turn.map_err(|_| LeaseError::Draining)?;
-        let common = match self.join(&key, None) {
-            Some(common) => common,
-            None => {
-                let fresh = self.own().await?;
-                self.join(&key, Some(fresh)).ok_or(LeaseError::Start)?
-            }
-        };
+        // One starts it, the others wait for that one.
+        let _alone = self.starting.lock().await;
+        if let Some(common) = self.join(&key, None) {
+            return Ok(Lease::common(backend, key, common));
+        }
+        let fresh = self.own().await?;
+        let common = self.join(&key, Some(fresh)).ok_or(LeaseError::Start)?;
         Ok(Lease::common(backend, key, common))
     }
 
@@ -200,8 +204,7 @@ impl Backend {
         let live = state
             .common
             .get(key)
-            // One that was given up answers nobody any more.
-            .filter(|common| !common.instance.has_ended() && !common.instance.is_stopping())
+            .filter(|common| common.is_usable())
             .cloned();
         let common = match (live, fresh) {
             (Some(common), Some(unneeded)) => {
@@ -241,21 +244,23 @@ impl Backend {
     }
 
     async fn start(&self) -> Result<Arc<Instance>, LeaseError> {
+        if self.slots.available_permits() == 0 {
+            return Err(LeaseError::Full);
+        }
+        let admitted = self.breaker.admit(Instant::now());
+        let pause = admitted.map_err(|open| LeaseError::CircuitOpen {
+            retry_after: open.retry_after,
+        })?;
+        if pause > self.config.start_timeout.min(PATIENCE) {
+            return Err(LeaseError::CircuitOpen { retry_after: pause });
+        }
+        tokio::time::sleep(pause).await;
+        // Not before the pause: others may have a use for it.
         let slot = self
             .slots
             .clone()
             .try_acquire_owned()
             .map_err(|_| LeaseError::Full)?;
-        let pause = self
-            .breaker
-            .admit(Instant::now())
-            .map_err(|open| LeaseError::CircuitOpen {
-                retry_after: open.retry_after,
-            })?;
-        if pause > self.config.start_timeout.min(PATIENCE) {
-            return Err(LeaseError::CircuitOpen { retry_after: pause });
-        }
-        tokio::time::sleep(pause).await;
         self.spawn(slot).await.map_err(|error| {
             self.breaker.failed(Instant::now());
             tracing::error!(backend = self.config.name, %error, "can't start an instance");
@@ -333,35 +338,33 @@ impl Backend {
     }
 
     async fn fill(self: Arc<Self>) {
-        while self.keeps_warming() {
+        while self.wants_warm() {
             let started = tokio::select! {
                 started = self.start() => started,
-                () = self.drain.draining() => continue,
+                () = self.drain.draining() => break,
             };
             match started {
                 Ok(instance) => self.keep_warm(instance),
                 Err(LeaseError::CircuitOpen { retry_after }) => {
                     tokio::select! {
                         () = tokio::time::sleep(retry_after) => {}
-                        () = self.drain.draining() => {}
+                        () = self.drain.draining() => break,
                     }
                 }
                 // An instance that ends, or the next session, asks again.
-                Err(LeaseError::Full | LeaseError::Draining) => {
-                    self.state.lock().warming = false;
-                    return;
-                }
+                Err(LeaseError::Full | LeaseError::Draining) => break,
                 Err(LeaseError::Start) => {}
             }
         }
+        self.state.lock().warming = false;
     }
 
-    /// Whether more warm instances are needed. If not, the next to ask starts a task of its own:
-    /// both are settled at once, so that nobody asks in between and is not heard.
-    fn keeps_warming(&self) -> bool {
+    /// False ends the filling: decided under the lock under which others see that it goes on.
+    fn wants_warm(&self) -> bool {
         let mut state = self.state.lock();
-        state.warming = !self.drain.is_draining() && state.warm.len() < self.config.warm;
-        state.warming
+        let wants = !self.drain.is_draining() && state.warm.len() < self.config.warm;
+        state.warming = wants;
+        wants
     }
 
     fn keep_warm(&self, instance: Arc<Instance>) {
@@ -445,17 +448,26 @@ impl Lease {
         let Some((key, common)) = &self.common else {
             return Err(LeaseError::Start);
         };
-        let greeting = Greeting {
-            initialize,
-            // Between principals nobody's capabilities are everybody's.
-            anonymous: key.is_none(),
-            timeout: self.backend.config.start_timeout,
+        let greeting = || {
+            // It holds the instance as long as it lasts, whoever goes away meanwhile.
+            *common.users.lock() += 1;
+            let lease = Self::common(self.backend.clone(), key.clone(), common.clone());
+            let greeting = Greeting {
+                initialize: initialize.clone(),
+                // Between principals nobody's capabilities are everybody's.
+                anonymous: key.is_none(),
+                timeout: self.backend.config.start_timeout,
+            };
+            async move {
+                let result = handshake::greet(lease.instance.clone(), greeting).await;
+                match &result {
+                    Some(_) => lease.confirm(),
+                    None => lease.reject(),
+                }
+                result
+            }
         };
-        let result = common.handshake.run(&self.instance, greeting).await;
-        match &result {
-            Some(_) => self.confirm(),
-            None => self.reject(),
-        }
+        let result = common.handshake.run(&self.backend.drain, greeting).await;
         result.ok_or(LeaseError::Start)
     }
 }

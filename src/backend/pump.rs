@@ -48,8 +48,20 @@ impl Pipes {
     }
 }
 
+/// Ends an instance for good.
+struct Closer<'a>(&'a Instance);
+
+impl Drop for Closer<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+        self.0.mark_ended();
+    }
+}
+
 /// Runs a child until it ends or is asked to stop; then ends it and fails what waits.
 pub async fn run(instance: Arc<Instance>, pipes: Pipes, stop_timeout: Duration) {
+    // Also when this is dropped or panics: nobody must wait for it.
+    let _closer = Closer(&instance);
     let Pipes {
         stdin,
         stdout,
@@ -158,8 +170,8 @@ fn receive(instance: &Arc<Instance>, line: Bytes) {
     }
 }
 
-/// A line that is no message. What looks like an answer fails the call that it names, or the only
-/// one if its id is lost; anything else is a stray print that harms nobody.
+/// A line that is no message. What looks like one was perhaps the answer to a call; anything else
+/// is a stray print that harms nobody.
 fn unreadable(instance: &Instance, line: &Bytes, error: FrameError) {
     complain(instance, line.len(), &error);
     if looks_like_answer(line) {
@@ -181,7 +193,9 @@ fn looks_like_answer(line: &[u8]) -> bool {
 
 fn too_long(instance: &Instance, long: &TooLong) {
     complain(instance, long.len, &"over max_message");
-    fail_unreadable(instance, long.id);
+    if !long.is_call {
+        fail_unreadable(instance, long.id);
+    }
 }
 
 /// Fails the call that a lost line answered, or the only one.
@@ -247,17 +261,21 @@ fn request(instance: &Arc<Instance>, frame: Frame) {
         return;
     };
     let elicitation = frame.elicitation_id().map(Bytes::copy_from_slice);
-    let asked = instance.with_routes(|routes| {
-        let asked = routes.ask(id.clone(), peer_id);
-        if let Some(elicitation) = elicitation.filter(|_| asked) {
+    let number = instance.with_routes(|routes| {
+        let number = routes.ask(id.clone(), peer_id)?;
+        if let Some(elicitation) = elicitation {
             routes.elicit(elicitation, peer_id);
         }
-        asked
+        Some(number)
     });
-    if !asked {
+    let Some(number) = number else {
         instance.refuse_request(&id, -32600, "Too many requests, or an id that is in use");
-    } else if !peer.request(frame) {
-        instance.with_routes(|routes| routes.answered(peer_id, &id));
+        return;
+    };
+    // An id of our own: what a client makes of the child's need not be the child's any more.
+    let text = number.to_string();
+    if !peer.request(frame.rewritten(&[(Slot::Id, text.as_bytes())])) {
+        instance.with_routes(|routes| routes.forget(number));
         instance.refuse_request(&id, -32601, "The client can't be asked that");
     }
 }
@@ -267,11 +285,12 @@ fn notification(instance: &Instance, frame: Frame) {
     if method == "notifications/progress" {
         progress(instance, &frame);
     } else if method == "notifications/cancelled" {
-        let peer = frame
+        let withdrawn = frame
             .cancelled_id()
-            .and_then(|id| instance.with_routes(|r| r.withdrawn(id)));
-        if let Some(peer) = peer {
-            peer.notify(frame);
+            .and_then(|id| instance.with_routes(|routes| routes.withdraw(id)));
+        if let Some((number, peer)) = withdrawn {
+            let text = number.to_string();
+            peer.notify(frame.rewritten(&[(Slot::CancelledId, text.as_bytes())]));
         }
     } else if method.ends_with("/list_changed") {
         let peers = instance.with_routes(|routes| routes.all());
@@ -280,7 +299,11 @@ fn notification(instance: &Instance, frame: Frame) {
             .for_each(|peer| peer.notify(frame.clone()));
     } else if method == "notifications/resources/updated" {
         let uri = frame.uri().unwrap_or_default();
-        let peers = instance.with_routes(|routes| routes.subscribers(&uri));
+        let peers = instance.with_routes(|routes| match routes.only() {
+            // Where all sessions are one principal's there is no need to keep count of one.
+            Some((_, only)) if !instance.is_mixed() => vec![only],
+            _ => routes.subscribers(&uri),
+        });
         peers
             .into_iter()
             .for_each(|peer| peer.notify(frame.clone()));

@@ -149,8 +149,9 @@ fn authenticate(
         Err(error) => error,
     };
     tracing::warn!(client = %ends.peer, reason = error.as_str(), "authentication failed");
-    // Whoever sends none at all has not guessed: clients ask so what they need.
-    if error != AuthError::Missing {
+    // Only a key that could have been one is a guess: clients that ask without a key, or with what
+    // another server wants, learn what is wanted here.
+    if error == AuthError::Invalid {
         let counted = snapshot.logins.failed(address, now);
         counted.map_err(|limited| Rejection::Rate(None, limited.retry_after))?;
     }

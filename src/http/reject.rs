@@ -196,6 +196,9 @@ pub(crate) fn send_error(id: &[u8], error: SendError) -> Bytes {
             "A request with this id is in flight",
             None,
         ),
+        SendError::OutOfTurn => {
+            frame::error_response(Some(id), -32600, "initialize comes first, and once", None)
+        }
         SendError::Busy => limit_error(id),
         SendError::Ended => instance_error(id),
     }

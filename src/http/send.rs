@@ -8,14 +8,14 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use crate::{
-    frame::{self, Frame, Kind},
+    frame::{self, Frame, FrameError, Kind, Refused},
     http::{
         exchange::Granted,
-        reject::{RETRY, Rejection, denied_error, instance_error, rate_error, send_error},
+        reject::{Rejection, denied_error, instance_error, rate_error, send_error},
     },
     limit::{InFlight, Limited},
     policy::Denied,
-    session::{SendError, Session, empty_result},
+    session::{EndReason, SendError, Session, empty_result},
 };
 
 /// Why a request was not handed over.
@@ -34,15 +34,24 @@ impl Refusal {
     pub(crate) fn answer(&self, id: &[u8]) -> (Bytes, Option<Duration>) {
         match self {
             Self::Denied(denied) => (denied_error(id, denied), None),
-            Self::Send(error) => {
-                let busy = *error == SendError::Busy;
-                (send_error(id, *error), busy.then_some(RETRY))
-            }
+            Self::Send(error) => (send_error(id, *error), error.retry_after()),
             Self::Limited(limited) => (
                 rate_error(id, limited.retry_after),
                 Some(limited.retry_after),
             ),
         }
+    }
+}
+
+/// The messages of an array; `initialize` may not stand in one (2025-03-26, basic/lifecycle).
+pub(crate) fn batch(body: Bytes) -> Result<Vec<Frame>, Rejection> {
+    let frames = Frame::batch_from_client(body, MAX_BATCH)?;
+    match frames.iter().find(|frame| frame.method() == "initialize") {
+        Some(frame) => Err(Rejection::Frame(Refused {
+            error: FrameError::Batch,
+            id: frame.id_bytes(),
+        })),
+        None => Ok(frames),
     }
 }
 
@@ -58,7 +67,10 @@ pub(crate) async fn request(
     if frame.method() == "server/discover" || frame.meta_protocol_version().is_some() {
         return Err(Refusal::Denied(Denied::Method));
     }
-    let permit = session.access().check(frame).map_err(Refusal::Denied)?;
+    if !session.is_open_for(frame.method()) {
+        return Err(Refusal::Send(SendError::OutOfTurn));
+    }
+    let permit = granted.access.check(frame).map_err(Refusal::Denied)?;
     let frame = permit.frame();
     let slot = match frame.method() {
         // It was counted when its session opened.
@@ -70,19 +82,30 @@ pub(crate) async fn request(
     if !session.has_own_instance() {
         let id = frame.id_bytes().unwrap_or_default();
         if frame.method() == "initialize" {
-            let answer = match session.greet(frame).await {
-                Ok(result) => frame::result_response(&id, &result),
-                Err(_) => instance_error(&id),
-            };
-            session.answer(lane, answer);
+            greet(session, frame, &id, lane).await;
             return Ok(());
         }
-        if session.settles_subscription(frame) {
-            session.answer(lane, empty_result(&id));
-            return Ok(());
+        match session.subscription(frame) {
+            Ok(true) => {}
+            Ok(false) => {
+                session.answer(lane, empty_result(&id));
+                return Ok(());
+            }
+            Err(error) => return Err(Refusal::Send(error)),
         }
     }
     session.call(permit, lane, slot).map_err(Refusal::Send)
+}
+
+/// Answers `initialize` on a common instance, which the gateway has greeted itself.
+async fn greet(session: &Session, frame: &Frame, id: &[u8], lane: u32) {
+    match session.greet(frame).await {
+        Ok(result) => session.answer(lane, frame::result_response(id, &result)),
+        Err(_) => {
+            session.answer(lane, instance_error(id));
+            session.end(EndReason::NoStart);
+        }
+    }
 }
 
 /// A notification. What policy denies is not known here, and so is passed over.
@@ -99,7 +122,7 @@ pub(crate) fn notification(
         let counted = granted.count(None);
         counted.map_err(|limited| Rejection::Rate(None, limited.retry_after))?;
     }
-    match session.access().check(frame) {
+    match granted.access.check(frame) {
         Ok(permit) => session.notify(permit).map_err(refused),
         Err(denied) => {
             tracing::debug!(session = session.number(), %denied, "passed over a notification");
@@ -142,6 +165,9 @@ fn tool_of(frame: &Frame) -> Option<Cow<'_, str>> {
 fn refused(error: SendError) -> Rejection {
     match error {
         SendError::Ended => Rejection::NotFound,
-        SendError::Busy | SendError::DuplicateId => Rejection::Limit(None),
+        _ => Rejection::Limit(None),
     }
 }
+
+/// Messages in one array.
+const MAX_BATCH: usize = 64;

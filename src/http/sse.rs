@@ -18,9 +18,13 @@ use crate::{
         read,
         reject::Rejection,
         send,
-        streamable::{MAX_BATCH, accepted, event_stream},
+        streamable::{accepted, event_stream},
     },
-    session::{Session, Transport, Version, streams::STANDING, table::Opening},
+    session::{
+        Session, Transport, Version,
+        streams::{Attached, STANDING},
+        table::Opening,
+    },
 };
 
 /// `GET /{backend}/sse`: a new session, or one whose stream broke.
@@ -35,7 +39,7 @@ pub(crate) async fn open(
         let malformed = Rejection::BadRequest("Unknown Last-Event-ID");
         let (id, seq) = id.to_str().ok().and_then(event_id).ok_or(malformed)?;
         let session = granted.session(id.as_bytes(), Transport::Sse)?;
-        return stream(&granted, &session, Some(seq)).ok_or(Rejection::NotFound);
+        return stream(&granted, &session, Some(seq));
     }
     if granted.server.drain.is_draining() {
         return Err(Rejection::Draining);
@@ -56,7 +60,7 @@ pub(crate) async fn open(
     let session = place
         .open(opening)
         .map_err(|error| Rejection::open(error, None))?;
-    stream(&granted, &session, None).ok_or(Rejection::NotFound)
+    stream(&granted, &session, None)
 }
 
 /// `POST /{backend}/messages?session_id=…`.
@@ -73,9 +77,7 @@ pub(crate) async fn post(
         Err(Refused {
             error: FrameError::Batch,
             ..
-        }) if session.version().is_some_and(Version::batches) => {
-            Frame::batch_from_client(body, MAX_BATCH)?
-        }
+        }) if session.version().is_some_and(Version::batches) => send::batch(body)?,
         Err(refused) => return Err(refused.into()),
     };
     let asks = frames.iter().any(|frame| frame.kind() == Kind::Request);
@@ -96,16 +98,23 @@ pub(crate) async fn post(
     Ok(accepted())
 }
 
-fn stream(granted: &Granted, session: &Arc<Session>, after: Option<u64>) -> Option<Response<Body>> {
-    let claim = session.attach(STANDING, after)?;
+fn stream(
+    granted: &Granted,
+    session: &Arc<Session>,
+    after: Option<u64>,
+) -> Result<Response<Body>, Rejection> {
+    let Attached::Reading(reading) = session.attach(STANDING, after) else {
+        return Err(Rejection::NotFound);
+    };
     let id = session.id().text();
-    let mut events = Events::new(session.clone(), claim, EventIds::Session(id.clone()));
+    let ids = EventIds::Session(id.clone());
+    let mut events = Events::new(session.clone(), &reading, ids, false);
     // Also to a client that came back: it may have forgotten where to post.
     events.preface(Bytes::from(format!(
         "event: endpoint\ndata: {}/{}/messages?session_id={id}\n\n",
         granted.snapshot.http.public_prefix, granted.backend,
     )));
-    Some(event_stream(events))
+    Ok(event_stream(events))
 }
 
 /// The one parameter, which may stand once.

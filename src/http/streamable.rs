@@ -20,13 +20,13 @@ use crate::{
         body::{Body, EventIds, Events},
         exchange::Granted,
         read::{self, Accepts},
-        reject::{RETRY, Rejection, after, json, send_error},
+        reject::{RETRY, Rejection, after, json, limit_error, send_error},
         send,
     },
     session::{
         EndReason, Post, Session, Transport, Version,
-        budget::{Charge, Parcel, hold},
-        streams::{First, STANDING},
+        budget::LARGE,
+        streams::{Attached, First, STANDING},
         table::Opening,
     },
 };
@@ -53,6 +53,8 @@ pub(crate) async fn post(
         }
         Err(refused) => return Err(refused.into()),
     };
+    // A message with blanks was copied without them; a call must not hold both.
+    drop(body);
     if frame.meta_protocol_version().is_some() || head.modern {
         return Err(modern(&frame));
     }
@@ -90,7 +92,7 @@ pub(crate) fn get(granted: &Granted, headers: &HeaderMap) -> Result<Response<Bod
             (lane, Some(seq))
         }
     };
-    stream(&session, lane, after).ok_or(Rejection::BadRequest("Unknown Last-Event-ID"))
+    stream(&session, lane, after)
 }
 
 /// `DELETE /{backend}/mcp`: the end of a session.
@@ -164,7 +166,7 @@ async fn initialize(
     let unopened = Unopened(Some(session.clone()));
     let text = session.id().text();
     let mut response = request_in(&granted, &session, accepts, frame).await?;
-    if session.version().is_some() && !session.has_ended() {
+    if session.is_agreed() && !session.has_ended() {
         unopened.keep();
         if let Ok(value) = HeaderValue::from_str(&text) {
             response.headers_mut().insert(SESSION_ID, value);
@@ -215,10 +217,10 @@ async fn request_in(
         });
     }
     match wait(session, &mut post, accepts, opens).await {
-        First::Answer(answer) => Ok(reply(accepts, answer)),
-        First::NoRoom(error) => Ok(after(reply(accepts, error), RETRY)),
+        First::Answer(answer) => Ok(answer_body(session, accepts, answer, &id)),
         First::Stream => {
-            stream(session, post.lane, None).ok_or(Rejection::Instance(Some(id), Duration::ZERO))
+            let stream = stream(session, post.lane, None);
+            stream.map_err(|_| Rejection::Instance(Some(id), RETRY))
         }
         // Cancelled, or the session was ended: there is no answer, and that is all there is to say.
         First::Nothing => Ok(if session.has_ended() {
@@ -263,7 +265,7 @@ async fn batch(
     if !session.version().is_some_and(Version::batches) {
         return Err(refused());
     }
-    let frames = Frame::batch_from_client(body, MAX_BATCH)?;
+    let frames = send::batch(body)?;
     let calls = frames
         .iter()
         .filter(|frame| frame.kind() == Kind::Request)
@@ -272,6 +274,10 @@ async fn batch(
         return Err(Rejection::Draining);
     }
     let mut post = session.post(calls, accepts.stream);
+    if accepts.stream && calls > 0 {
+        // Before the first answer can be there.
+        session.upgrade(post.lane);
+    }
     for frame in frames {
         send::any(granted, &session, frame, post.lane).await;
     }
@@ -279,30 +285,51 @@ async fn batch(
         return Ok(accepted());
     }
     if accepts.stream {
-        session.upgrade(post.lane);
-        return stream(&session, post.lane, None).ok_or(Rejection::NotFound);
+        return stream(&session, post.lane, None);
     }
-    let answers = session.gather(&mut post).await;
-    let length = answers.iter().map(|answer| answer.data.len() + 1);
-    let mut array = BytesMut::with_capacity(length.sum::<usize>() + 1);
-    let mut charge = None;
-    for answer in answers {
+    let answers = session
+        .gather(&mut post, granted.snapshot.http.max_body)
+        .await;
+    if answers.is_empty() {
+        return Ok(accepted());
+    }
+    let mut array = BytesMut::new();
+    for answer in &answers {
         array.put_u8(if array.is_empty() { b'[' } else { b',' });
-        array.extend_from_slice(&answer.data);
-        charge = Charge::sum(charge, answer.charge);
+        array.extend_from_slice(answer);
     }
     array.put_u8(b']');
-    Ok(json(StatusCode::OK, hold(array.freeze(), charge)))
+    Ok(json(StatusCode::OK, array.freeze()))
 }
 
 /// A lane as a response.
-fn stream(session: &Arc<Session>, lane: u32, after: Option<u64>) -> Option<Response<Body>> {
-    let claim = session.attach(lane, after)?;
-    let mut events = Events::new(session.clone(), claim, EventIds::Lane);
-    if after.is_none() && session.version().is_some_and(Version::primes) {
-        events.prime();
+fn stream(
+    session: &Arc<Session>,
+    lane: u32,
+    after: Option<u64>,
+) -> Result<Response<Body>, Rejection> {
+    match session.attach(lane, after) {
+        Attached::Reading(reading) => {
+            let primes = session.version().is_some_and(Version::primes);
+            let events = Events::new(session.clone(), &reading, EventIds::Lane, primes);
+            Ok(event_stream(events))
+        }
+        // Not an empty stream: clients take its end for another break, and ask again for ever.
+        Attached::Over => Err(Rejection::Method("POST, DELETE")),
+        Attached::Unknown => Err(Rejection::BadRequest("Unknown Last-Event-ID")),
     }
-    Some(event_stream(events))
+}
+
+/// An answer as a body; a large one is charged until it has left.
+fn answer_body(session: &Session, accepts: Accepts, answer: Bytes, id: &[u8]) -> Response<Body> {
+    if answer.len() < LARGE || !accepts.json {
+        return reply(accepts, answer);
+    }
+    match session.budget().send(answer) {
+        Ok(leaving) => json(StatusCode::OK, Bytes::new()).map(|_| Body::large(leaving)),
+        // Too many answers wait for clients that don't read.
+        Err(_) => after(reply(accepts, limit_error(id)), RETRY),
+    }
 }
 
 /// The response that carries a stream.
@@ -322,16 +349,15 @@ pub(crate) fn event_stream(events: Events) -> Response<Body> {
 }
 
 /// A whole answer, in the form that the client takes.
-fn reply(accepts: Accepts, answer: impl Into<Parcel>) -> Response<Body> {
-    let Parcel { data, charge } = answer.into();
+fn reply(accepts: Accepts, answer: Bytes) -> Response<Body> {
     if accepts.json {
-        return json(StatusCode::OK, hold(data, charge));
+        return json(StatusCode::OK, answer);
     }
-    let mut text = BytesMut::with_capacity(data.len() + 32);
+    let mut text = BytesMut::with_capacity(answer.len() + 32);
     text.extend_from_slice(b"event: message\ndata: ");
-    text.extend_from_slice(&data);
+    text.extend_from_slice(&answer);
     text.extend_from_slice(b"\n\n");
-    let mut response = json(StatusCode::OK, hold(text.freeze(), charge));
+    let mut response = json(StatusCode::OK, text.freeze());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(
@@ -387,5 +413,3 @@ const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-versi
 const MODERN: &str = "2026-07-28";
 /// A POST that has heard nothing for so long becomes a stream.
 const SILENCE: Duration = Duration::from_secs(10);
-/// Messages in one array.
-pub(crate) const MAX_BATCH: usize = 64;

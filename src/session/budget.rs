@@ -1,21 +1,49 @@
-//! How much may be on its way to clients, over all sessions.
+//! How much may wait for slow readers: of one principal, and over all.
 //!
-//! Owns the count of bytes that were taken from children and not yet by clients. Invariant: what
-//! was taken is given back once, when the last of the bytes it was taken for is dropped, wherever
-//! that is.
+//! Owns the count, and the large pieces that are on their way out. Invariants: what was taken is
+//! given back once; a large piece that its reader doesn't take is let go after [`STALL`].
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
 /// A number of bytes that many share.
 #[derive(Debug)]
 pub struct Budget {
     used: AtomicUsize,
     limit: usize,
+    /// What is taken here is taken there too.
+    whole: Option<Arc<Budget>>,
+    /// Large pieces on their way out; in the whole only.
+    leaving: Mutex<Vec<Weak<Leaving>>>,
+}
+
+/// Nothing is left of a budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too much waits to be read")]
+pub(crate) struct Spent;
+
+/// A large piece on its way to a reader, taken bit by bit.
+#[derive(Debug)]
+pub(crate) struct Leaving {
+    state: Mutex<Rest>,
+    charge: usize,
+    budget: Arc<Budget>,
+}
+
+#[derive(Debug)]
+struct Rest {
+    data: Bytes,
+    moved: Instant,
+    given_up: bool,
 }
 
 impl Budget {
@@ -25,12 +53,37 @@ impl Budget {
         Self {
             used: AtomicUsize::new(0),
             limit,
+            whole: None,
+            leaving: Mutex::default(),
+        }
+    }
+
+    /// A part of a budget: `limit` bytes of it at most.
+    #[must_use]
+    pub fn share(whole: Arc<Self>, limit: usize) -> Self {
+        Self {
+            whole: Some(whole),
+            ..Self::new(limit)
         }
     }
 
     /// Takes `bytes`; false, and nothing is taken, when they aren't left.
     #[must_use]
     pub fn take(&self, bytes: usize) -> bool {
+        if !self.take_here(bytes) {
+            return false;
+        }
+        let taken = self
+            .whole
+            .as_ref()
+            .is_none_or(|whole| whole.take_here(bytes));
+        if !taken {
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    fn take_here(&self, bytes: usize) -> bool {
         let add = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
         self.used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
@@ -40,12 +93,9 @@ impl Budget {
     /// Gives `bytes` back.
     pub fn put(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    /// Bytes in all.
-    #[must_use]
-    pub fn limit(&self) -> usize {
-        self.limit
+        if let Some(whole) = &self.whole {
+            whole.used.fetch_sub(bytes, Ordering::Relaxed);
+        }
     }
 
     /// Bytes taken now.
@@ -53,132 +103,138 @@ impl Budget {
     pub fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
-}
 
-/// One principal's part of the budget of all.
-#[derive(Debug, Clone)]
-pub(crate) struct Share {
-    all: Arc<Budget>,
-    own: Arc<Budget>,
-}
-
-impl Share {
-    pub(crate) fn new(all: Arc<Budget>, own: Arc<Budget>) -> Self {
-        Self { all, own }
+    /// Sends a large piece on its way, charged until it has left.
+    pub(crate) fn send(self: &Arc<Self>, data: Bytes) -> Result<Arc<Leaving>, Spent> {
+        let charge = data.len();
+        if self.take(charge) {
+            Ok(self.leave(data, charge))
+        } else {
+            Err(Spent)
+        }
     }
 
-    /// Takes `bytes`, if they are left to this principal and to all.
-    pub(crate) fn charge(&self, bytes: usize) -> Option<Charge> {
-        if !self.own.take(bytes) {
-            return None;
-        }
-        if !self.all.take(bytes) {
-            self.own.put(bytes);
-            return None;
-        }
-        Some(Charge {
-            share: self.clone(),
-            bytes,
-        })
+    /// Sends a large piece on its way that is charged elsewhere, or was until now.
+    pub(crate) fn send_free(self: &Arc<Self>, data: Bytes) -> Arc<Leaving> {
+        self.leave(data, 0)
     }
-}
 
-/// Bytes that were taken; given back when it is dropped.
-#[derive(Debug)]
-pub(crate) struct Charge {
-    share: Share,
-    bytes: usize,
-}
+    fn leave(self: &Arc<Self>, data: Bytes, charge: usize) -> Arc<Leaving> {
+        let rest = Rest {
+            data,
+            moved: Instant::now(),
+            given_up: false,
+        };
+        let leaving = Arc::new(Leaving {
+            state: Mutex::new(rest),
+            charge,
+            budget: self.clone(),
+        });
+        let whole = self.whole.as_ref().unwrap_or(self);
+        whole.leaving.lock().push(Arc::downgrade(&leaving));
+        leaving
+    }
 
-impl Charge {
-    /// Both as one; they are the same principal's.
-    pub(crate) fn sum(one: Option<Self>, other: Option<Self>) -> Option<Self> {
-        match (one, other) {
-            (Some(mut one), Some(mut other)) => {
-                one.bytes += std::mem::take(&mut other.bytes);
-                Some(one)
+    /// Lets go of the pieces that nobody takes.
+    pub(crate) fn sweep(&self, now: Instant) {
+        self.leaving.lock().retain(|leaving| {
+            let Some(leaving) = leaving.upgrade() else {
+                return false;
+            };
+            let mut rest = leaving.state.lock();
+            if rest.moved + STALL <= now {
+                rest.data = Bytes::new();
+                rest.given_up = true;
             }
-            (one, other) => one.or(other),
-        }
+            !rest.given_up
+        });
     }
 }
 
-impl Drop for Charge {
+impl Leaving {
+    /// The next bit, `None` at the end.
+    ///
+    /// # Errors
+    /// [`Spent`] when the piece was let go.
+    pub(crate) fn next(&self) -> Result<Option<Bytes>, Spent> {
+        let mut rest = self.state.lock();
+        if rest.given_up {
+            return Err(Spent);
+        }
+        rest.moved = Instant::now();
+        let bit = rest.data.len().min(BIT);
+        Ok((bit > 0).then(|| rest.data.split_to(bit)))
+    }
+
+    /// True when all of it was taken.
+    pub(crate) fn is_over(&self) -> bool {
+        let rest = self.state.lock();
+        rest.data.is_empty() && !rest.given_up
+    }
+
+    /// Bytes still to come.
+    pub(crate) fn left(&self) -> usize {
+        self.state.lock().data.len()
+    }
+}
+
+impl Drop for Leaving {
     fn drop(&mut self) {
-        if self.bytes > 0 {
-            self.share.own.put(self.bytes);
-            self.share.all.put(self.bytes);
+        if self.charge > 0 {
+            self.budget.put(self.charge);
         }
     }
 }
 
-/// A message on its way to a client, with what it was charged.
-#[derive(Debug)]
-pub(crate) struct Parcel {
-    pub(crate) data: Bytes,
-    pub(crate) charge: Option<Charge>,
-}
-
-impl Parcel {
-    /// Its bytes, which give back the charge when the last of them is dropped.
-    pub(crate) fn into_bytes(self) -> Bytes {
-        hold(self.data, self.charge)
-    }
-}
-
-impl From<Bytes> for Parcel {
-    fn from(data: Bytes) -> Self {
-        Self { data, charge: None }
-    }
-}
-
-/// Bytes that give a charge back when the last of them is dropped.
-pub(crate) fn hold(bytes: Bytes, charge: Option<Charge>) -> Bytes {
-    match charge {
-        Some(charge) => Bytes::from_owner(Held {
-            bytes,
-            _charge: charge,
-        }),
-        None => bytes,
-    }
-}
-
-struct Held {
-    bytes: Bytes,
-    _charge: Charge,
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
+/// A reader that takes nothing for so long has left.
+pub(crate) const STALL: Duration = Duration::from_secs(30);
+/// Pieces below this are bounded by the number of connections, and leave whole.
+pub(crate) const LARGE: usize = 64 * 1024;
+/// Of a large piece, at once: what HTTP holds of it besides us.
+const BIT: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
+    use super::{Budget, LARGE, STALL};
     use bytes::Bytes;
-
-    use super::{Budget, Charge, Share, hold};
+    use std::sync::Arc;
+    use tokio::time::Instant;
 
     #[test]
-    fn one_principal_has_a_part_and_it_comes_back_with_the_last_byte() {
-        let all = Arc::new(Budget::new(10));
-        let share = |own| Share::new(all.clone(), Arc::new(Budget::new(own)));
-        let (alice, bob) = (share(6), share(6));
-        let first = Charge::sum(alice.charge(4), alice.charge(2));
-        assert!(alice.charge(1).is_none());
-        let second = bob.charge(4).unwrap();
-        assert!(bob.charge(1).is_none(), "more than there is for all");
-        let bytes = hold(Bytes::from_static(b"answer"), first);
-        let part = bytes.slice(2..3);
-        drop(bytes);
-        assert_eq!(all.used(), 10);
-        drop(part);
-        assert_eq!(all.used(), 4);
-        drop(second);
-        assert_eq!(all.used(), 0);
-        assert!(alice.charge(6).is_some());
+    fn what_leaves_is_charged_until_it_has_left() {
+        let budget = Arc::new(Budget::new(3 * LARGE));
+        let piece = budget.send(Bytes::from(vec![1; 2 * LARGE])).unwrap();
+        assert_eq!(budget.used(), 2 * LARGE);
+        assert!(budget.send(Bytes::from(vec![2; 2 * LARGE])).is_err());
+        assert_eq!(piece.next().unwrap().map(|bit| bit.len()), Some(LARGE));
+        assert_eq!(piece.left(), LARGE);
+        drop(piece);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn what_nobody_takes_is_let_go() {
+        let budget = Arc::new(Budget::new(3 * LARGE));
+        let piece = budget.send(Bytes::from(vec![1; 2 * LARGE])).unwrap();
+        budget.sweep(Instant::now());
+        assert!(piece.next().is_ok());
+        budget.sweep(Instant::now() + STALL);
+        assert!(piece.next().is_err());
+    }
+
+    #[test]
+    fn one_share_cannot_use_up_the_whole() {
+        let whole = Arc::new(Budget::new(100));
+        let (one, other) = (
+            Budget::share(whole.clone(), 40),
+            Budget::share(whole.clone(), 80),
+        );
+        assert!(one.take(40));
+        assert!(!one.take(1));
+        assert!(!other.take(61), "more than is left of the whole");
+        assert!(other.take(60));
+        one.put(40);
+        other.put(60);
+        assert_eq!(whole.used(), 0);
     }
 }

@@ -8,11 +8,7 @@ use bytes::Bytes;
 use crate::{
     backend::{Call, Failure, Outcome, Peer},
     frame::{self, Frame, Kind},
-    session::{
-        EndReason, Session, Transport,
-        streams::{Answer, STANDING, Streams},
-        version,
-    },
+    session::{EndReason, Session, Transport, streams::STANDING, streams::Streams, version},
 };
 
 impl Peer for Session {
@@ -25,18 +21,7 @@ impl Peer for Session {
         let mut state = self.state.lock();
         state.calls.remove(&call.id);
         state.last_used = tokio::time::Instant::now();
-        let answer = match data.map(|data| state.streams.weigh(data)) {
-            Some(Ok(parcel)) => Answer::Message(parcel),
-            Some(Err(())) => {
-                tracing::warn!(
-                    session = self.number,
-                    "dropped an answer: too much waits for this principal's readers"
-                );
-                Answer::NoRoom(no_room(&call.id))
-            }
-            None => Answer::Nothing,
-        };
-        state.streams.answer(call.lane, answer);
+        state.streams.answer(call.lane, data);
     }
 
     fn progress(&self, lane: u32, frame: Frame) {
@@ -55,7 +40,9 @@ impl Peer for Session {
     }
 
     fn ended(&self) {
-        self.end(EndReason::Instance);
+        if !self.state.lock().greeting {
+            self.end(EndReason::Instance);
+        }
     }
 }
 
@@ -83,6 +70,7 @@ impl Session {
             return;
         }
         if let (Kind::Result, Some(result)) = (frame.kind(), frame.result()) {
+            state.agreed = true;
             state.version = version::agreed(result);
             if let Some(lease) = &state.lease {
                 lease.confirm();
@@ -119,19 +107,9 @@ pub(crate) fn failure_error(id: &[u8], failure: Failure) -> Bytes {
     let (code, message) = match failure {
         Failure::Crashed => (-32011, "The server ended before it answered"),
         Failure::Unreadable => (-32011, "The server's answer can't be read or is too large"),
+        Failure::NotStarted => (-32011, "The server didn't start in time"),
         Failure::TimedOut => (-32012, "The server didn't answer in time"),
         Failure::Cancelled => (-32603, "The request was cancelled"),
     };
     frame::error_response(Some(id), code, message, None)
-}
-
-/// The JSON-RPC error for an `initialize` that has no answer within `start_timeout`.
-pub(crate) fn start_error(id: &[u8]) -> Bytes {
-    frame::error_response(Some(id), -32011, "The server didn't start in time", None)
-}
-
-/// The JSON-RPC error for an answer that there is no room for.
-fn no_room(id: &[u8]) -> Bytes {
-    let data = r#"{"retry_after":1}"#;
-    frame::error_response(Some(id), -32013, "Too much at once", Some(data))
 }

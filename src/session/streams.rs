@@ -7,67 +7,33 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    sync::Arc,
     task::{Poll, Waker},
 };
 
 use bytes::Bytes;
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::session::budget::{Parcel, Share};
+use crate::session::budget::{Budget, STALL};
 
 /// One event of a stream.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Event {
     /// Unique in the session, growing.
     pub(crate) seq: u64,
     /// One JSON-RPC message; empty for a priming event.
-    pub(crate) parcel: Parcel,
-}
-
-impl Claim {
-    /// An event that carries nothing but its id, if one is to begin the stream.
-    pub(crate) fn prime(&self) -> Option<Event> {
-        let seq = self.prime?;
-        let parcel = Bytes::new().into();
-        Some(Event { seq, parcel })
-    }
-}
-
-impl Event {
-    /// The same for another time; what is kept for that has a bound of its own and isn't charged.
-    fn again(&self) -> Self {
-        Self {
-            seq: self.seq,
-            parcel: self.parcel.data.clone().into(),
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.parcel.data.len()
-    }
+    pub(crate) data: Bytes,
+    charged: bool,
 }
 
 /// What a POST gets first.
 #[derive(Debug)]
 pub(crate) enum First {
     /// Its answer, alone: a JSON body will do.
-    Answer(Parcel),
-    /// The error that stands for an answer for which there is no room.
-    NoRoom(Bytes),
+    Answer(Bytes),
     /// Something else came before the answer: a stream is needed.
     Stream,
     /// There will be no answer.
-    Nothing,
-}
-
-/// How a call ended.
-#[derive(Debug)]
-pub(crate) enum Answer {
-    /// With a message.
-    Message(Parcel),
-    /// With an answer that there is no room for; the error that stands for it.
-    NoRoom(Bytes),
-    /// Without one: it was cancelled.
     Nothing,
 }
 
@@ -76,10 +42,27 @@ pub(crate) enum Answer {
 pub(crate) struct Claim {
     pub(crate) lane: u32,
     generation: u64,
-    /// What it missed: events after the first number and before the second.
-    missed: (u64, u64),
-    /// A number for an event that carries nothing but its id: below all that comes after it.
-    prime: Option<u64>,
+}
+
+/// What a reader that attaches finds.
+#[derive(Debug)]
+pub(crate) enum Attached {
+    /// There never was such a lane, or event.
+    Unknown,
+    /// The lane has ended, and nothing of it is left to read.
+    Over,
+    /// It reads.
+    Reading(Reading),
+}
+
+/// A reader's beginning.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) claim: Claim,
+    /// The number of an event without content that may stand before all that comes.
+    pub(crate) prime: Option<u64>,
+    /// What it missed.
+    pub(crate) missed: Vec<Event>,
 }
 
 /// Bounds of one session's streams.
@@ -89,8 +72,8 @@ pub(crate) struct Bounds {
     pub(crate) replay: usize,
     /// Bytes that may wait for one reader (or one event, however long).
     pub(crate) waiting: usize,
-    /// For what is on its way to clients.
-    pub(crate) share: Share,
+    /// Shared by all sessions.
+    pub(crate) budget: Arc<Budget>,
 }
 
 /// The lanes of one session.
@@ -116,18 +99,20 @@ struct Sent {
 struct Lane {
     live: VecDeque<Event>,
     bytes: usize,
+    /// Since when the first of them waits.
+    waiting: Option<Instant>,
     reader: Option<u64>,
     waker: Option<Waker>,
     /// A POST that has got nothing yet.
     first: Option<oneshot::Sender<First>>,
     /// Its client takes a stream.
     streams: bool,
-    /// A number below those of all its events.
-    born: u64,
     /// Answers still to come; `None` on the standing stream.
     owed: Option<usize>,
     /// The last event that a reader took.
     delivered: u64,
+    /// The number of the event that a stream begins with; older than all others of its lane.
+    prime: u64,
 }
 
 impl Streams {
@@ -147,19 +132,24 @@ impl Streams {
         }
     }
 
+    pub(crate) fn budget(&self) -> &Arc<Budget> {
+        &self.bounds.budget
+    }
+
     /// A lane for a POST that carries `calls` requests.
     pub(crate) fn open(&mut self, calls: usize, streams: bool) -> (u32, oneshot::Receiver<First>) {
         let number = self.next_lane;
         self.next_lane += 1;
         let (first, receiver) = oneshot::channel();
+        let prime = self.number();
         let lane = Lane {
+            prime,
+            delivered: prime,
             first: Some(first),
             streams,
             owed: Some(calls),
-            born: self.next_seq,
             ..Lane::default()
         };
-        self.next_seq += 1;
         self.lanes.insert(number, lane);
         (number, receiver)
     }
@@ -206,24 +196,12 @@ impl Streams {
             // Its reader comes in a moment.
             lane.reader = Some(UNCLAIMED);
         }
-        self.append(number, data.into());
+        self.append(number, data);
         true
     }
 
-    /// Makes a parcel of a message; `Err` when there is no room for it.
-    pub(crate) fn weigh(&self, data: Bytes) -> Result<Parcel, ()> {
-        if data.len() <= FREE {
-            return Ok(data.into());
-        }
-        let charge = self.bounds.share.charge(data.len()).ok_or(())?;
-        Ok(Parcel {
-            data,
-            charge: Some(charge),
-        })
-    }
-
-    /// Puts an answer on a lane, the last one of a POST closes it.
-    pub(crate) fn answer(&mut self, number: u32, answer: Answer) {
+    /// Puts an answer on a lane, the last one of a POST closes it. Without data the call has none.
+    pub(crate) fn answer(&mut self, number: u32, data: Option<Bytes>) {
         let Some(lane) = self.lanes.get_mut(&number) else {
             return;
         };
@@ -237,24 +215,16 @@ impl Streams {
         if let Some(first) = lane.first.take() {
             if last {
                 self.lanes.remove(&number);
-                let _ = first.send(match answer {
-                    Answer::Message(parcel) => First::Answer(parcel),
-                    Answer::NoRoom(error) => First::NoRoom(error),
-                    Answer::Nothing => First::Nothing,
-                });
+                let _ = first.send(data.map_or(First::Nothing, First::Answer));
                 return;
             }
             let _ = first.send(First::Stream);
             lane.reader = Some(UNCLAIMED);
         }
-        match answer {
-            Answer::Message(parcel) => self.append(number, parcel),
-            Answer::NoRoom(error) => self.append(number, error.into()),
-            Answer::Nothing => {
-                if let Some(waker) = lane.waker.take() {
-                    waker.wake();
-                }
-            }
+        if let Some(data) = data {
+            self.append(number, data);
+        } else if let Some(waker) = lane.waker.take() {
+            waker.wake();
         }
         self.settle(number);
     }
@@ -271,61 +241,64 @@ impl Streams {
         true
     }
 
-    /// Lets a reader take over a lane; `after` is the last event that it has. What it missed it
-    /// gets by [`Streams::replay`]. `None`: there never was such a lane.
-    pub(crate) fn attach(&mut self, lane: u32, after: Option<u64>) -> Option<Claim> {
+    /// Lets a reader take over a lane; `after` is the last event that it has.
+    pub(crate) fn attach(&mut self, lane: u32, after: Option<u64>) -> Attached {
         if lane >= self.next_lane || after.is_some_and(|seq| seq >= self.next_seq) {
-            return None;
+            return Attached::Unknown;
         }
         let generation = self.next_generation;
         self.next_generation += 1;
-        let until = self.next_seq;
-        let mut from = after.unwrap_or_default();
-        let mut prime = None;
-        if let Some(open) = self.lanes.get_mut(&lane) {
-            if open.first.is_some() {
-                return None;
-            }
-            from = after.unwrap_or(open.delivered);
-            if lane != STANDING {
-                prime = Some(open.born);
-            } else if open.live.is_empty() {
-                // What was missed comes before it.
-                prime = Some(until);
-                self.next_seq += 1;
-            }
-            open.reader = Some(generation);
-            if let Some(old) = open.waker.take() {
-                old.wake();
-            }
+        let claim = Claim { lane, generation };
+        let Some(open) = self.lanes.get_mut(&lane) else {
+            let missed = self.sent_after(lane, after.unwrap_or_default());
+            // It ended, and its client has all of it.
+            return match missed.is_empty() {
+                true => Attached::Over,
+                false => Attached::Reading(Reading {
+                    claim,
+                    prime: None,
+                    missed,
+                }),
+            };
+        };
+        if open.first.is_some() {
+            return Attached::Unknown;
         }
-        Some(Claim {
-            lane,
-            generation,
-            missed: (from, until),
+        let from = after.unwrap_or(open.delivered);
+        let own_prime = open.prime;
+        open.reader = Some(generation);
+        if let Some(old) = open.waker.take() {
+            old.wake();
+        }
+        let missed = self.sent_after(lane, from);
+        if let (Some(last), Some(open)) = (missed.last(), self.lanes.get_mut(&lane)) {
+            open.delivered = open.delivered.max(last.seq);
+        }
+        let prime = match lane {
+            // What is missed has ids of its own.
+            _ if after.is_some() || !missed.is_empty() => None,
+            STANDING => Some(self.number()),
+            _ => Some(own_prime),
+        };
+        Attached::Reading(Reading {
+            claim,
             prime,
+            missed,
         })
     }
 
-    /// Some of what a reader missed, at most `most` bytes (or one event); nothing once it has all
-    /// that is left. It is read piece by piece, so that many readers that don't read on hold
-    /// nothing of it.
-    pub(crate) fn replay(&self, claim: &mut Claim, most: usize) -> Vec<Event> {
-        let (mut taken, mut bytes) = (Vec::new(), 0);
-        let (from, until) = claim.missed;
-        let missed = self.sent.iter().filter(|sent| {
-            let seq = sent.event.seq;
-            sent.lane == claim.lane && seq > from && seq < until
-        });
-        for sent in missed {
-            if !taken.is_empty() && bytes + sent.event.len() > most {
-                break;
-            }
-            bytes += sent.event.len();
-            claim.missed.0 = sent.event.seq;
-            taken.push(sent.event.again());
-        }
-        taken
+    fn number(&mut self) -> u64 {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        seq
+    }
+
+    fn sent_after(&self, lane: u32, seq: u64) -> Vec<Event> {
+        let missed = self
+            .sent
+            .iter()
+            .filter(|sent| sent.lane == lane && sent.event.seq > seq);
+        missed.map(|sent| sent.event.clone()).collect()
     }
 
     /// Takes events for a reader, at most `most` bytes (or one). `Ready` with none: the stream ends.
@@ -346,16 +319,18 @@ impl Streams {
         }
         let (mut taken, mut bytes) = (Vec::new(), 0);
         while let Some(event) = lane.live.front() {
-            if !taken.is_empty() && bytes + event.len() > most {
+            if !taken.is_empty() && bytes + event.data.len() > most {
                 break;
             }
-            bytes += event.len();
+            bytes += event.data.len();
             lane.delivered = event.seq;
             taken.extend(lane.live.pop_front());
         }
         lane.bytes -= bytes;
-        for event in &taken {
-            self.keep(claim.lane, event.again());
+        lane.waiting = (!lane.live.is_empty()).then(Instant::now);
+        for event in &mut taken {
+            self.bounds.budget.give_back(event);
+            self.keep(claim.lane, event.clone());
         }
         Poll::Ready(taken)
     }
@@ -386,6 +361,21 @@ impl Streams {
         self.lanes.retain(|_, lane| lane.reader.is_some());
     }
 
+    /// Takes lanes from readers that take nothing.
+    pub(crate) fn cut_stalled(&mut self, now: Instant) {
+        let stalled = |lane: &Lane| lane.waiting.is_some_and(|since| since + STALL <= now);
+        let cut: Vec<u32> = self
+            .lanes
+            .iter()
+            .filter(|(_, lane)| stalled(lane))
+            .map(|(n, _)| *n)
+            .collect();
+        for lane in cut {
+            tracing::warn!(lane, "a reader takes nothing: its stream ends");
+            self.cut(lane);
+        }
+    }
+
     /// Forgets what was sent before `before`.
     pub(crate) fn forget(&mut self, before: Instant) {
         while self.sent.front().is_some_and(|sent| sent.at < before) {
@@ -393,26 +383,25 @@ impl Streams {
         }
     }
 
-    fn append(&mut self, number: u32, parcel: Parcel) {
+    fn append(&mut self, number: u32, data: Bytes) {
         let Some(lane) = self.lanes.get_mut(&number) else {
             return;
         };
         let mut event = Event {
             seq: self.next_seq,
-            parcel,
+            data,
+            charged: false,
         };
         self.next_seq += 1;
         if lane.reader.is_none() {
             self.keep(number, event);
             return;
         }
-        let size = event.len();
+        let size = event.data.len();
         let fits = lane.live.is_empty() || lane.bytes + size <= self.bounds.waiting;
-        if event.parcel.charge.is_none() {
-            event.parcel.charge = self.bounds.share.charge(size);
-        }
-        let affordable = event.parcel.charge.is_some() || lane.bytes + size <= FREE;
+        let affordable = self.bounds.budget.charge(&mut event) || lane.bytes + size <= FREE;
         lane.bytes += size;
+        lane.waiting.get_or_insert_with(Instant::now);
         lane.live.push_back(event);
         if !(fits && affordable) {
             tracing::warn!(lane = number, "a reader is too slow: its stream ends");
@@ -429,11 +418,13 @@ impl Streams {
         };
         lane.reader = None;
         lane.bytes = 0;
+        lane.waiting = None;
         if let Some(waker) = lane.waker.take() {
             waker.wake();
         }
         let live = std::mem::take(&mut lane.live);
-        for event in live {
+        for mut event in live {
+            self.bounds.budget.give_back(&mut event);
             self.keep(number, event);
         }
         self.settle(number);
@@ -447,9 +438,8 @@ impl Streams {
         }
     }
 
-    fn keep(&mut self, lane: u32, mut event: Event) {
-        event.parcel.charge = None;
-        self.sent_bytes += event.len() + EVENT_COST;
+    fn keep(&mut self, lane: u32, event: Event) {
+        self.sent_bytes += event.data.len() + EVENT_COST;
         self.sent.push_back(Sent {
             lane,
             event,
@@ -462,10 +452,31 @@ impl Streams {
 
     fn drop_oldest(&mut self) {
         if let Some(old) = self.sent.pop_front() {
-            self.sent_bytes -= old.event.len() + EVENT_COST;
+            self.sent_bytes -= old.event.data.len() + EVENT_COST;
         }
         if self.sent.is_empty() {
             self.sent = VecDeque::new();
+        }
+    }
+}
+
+impl Drop for Streams {
+    fn drop(&mut self) {
+        for event in self.lanes.values_mut().flat_map(|lane| &mut lane.live) {
+            self.bounds.budget.give_back(event);
+        }
+    }
+}
+
+impl Budget {
+    fn charge(&self, event: &mut Event) -> bool {
+        event.charged = self.take(event.data.len());
+        event.charged
+    }
+
+    fn give_back(&self, event: &mut Event) {
+        if std::mem::take(&mut event.charged) {
+            self.put(event.data.len());
         }
     }
 }
@@ -476,5 +487,5 @@ pub(crate) const STANDING: u32 = 0;
 const UNCLAIMED: u64 = 0;
 /// What an event costs beside its bytes.
 const EVENT_COST: usize = 96;
-/// So much passes to one reader even when there is no room: errors, pings, small answers.
-const FREE: usize = 4 * 1024;
+/// Waits for one reader even when the budget of all is used up.
+const FREE: usize = 64 * 1024;

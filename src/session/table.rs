@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -20,9 +20,7 @@ use crate::{
     drain::Drain,
     policy::Access,
     principal::Principal,
-    session::{
-        Bounds, Budget, Config, EndReason, Session, SessionId, Share, State, Streams, Transport,
-    },
+    session::{Bounds, Budget, Config, EndReason, Session, SessionId, State, Streams, Transport},
 };
 
 /// Why no session was opened.
@@ -43,15 +41,10 @@ pub enum OpenError {
 pub struct Table {
     config: RwLock<Config>,
     sessions: RwLock<HashMap<SessionId, Arc<Session>>>,
-    owners: Mutex<HashMap<Principal, Owner>>,
+    counts: Mutex<HashMap<Principal, usize>>,
+    /// What may wait for readers, of everybody and of each principal.
     budget: Arc<Budget>,
-}
-
-/// A principal with sessions.
-struct Owner {
-    sessions: usize,
-    /// For what is on its way to its clients.
-    budget: Arc<Budget>,
+    shares: Mutex<HashMap<Principal, Weak<Budget>>>,
 }
 
 /// A place among the sessions.
@@ -74,12 +67,13 @@ impl Table {
     /// An empty table.
     #[must_use]
     pub fn new(config: Config) -> Arc<Self> {
-        let room = config.max_waiting.saturating_mul(WAITING).max(LEAST_ROOM);
+        let budget = Arc::new(Budget::new(config.max_waiting.saturating_mul(4)));
         Arc::new(Self {
             config: RwLock::new(config),
             sessions: RwLock::default(),
-            owners: Mutex::default(),
-            budget: Arc::new(Budget::new(room)),
+            counts: Mutex::default(),
+            budget,
+            shares: Mutex::default(),
         })
     }
 
@@ -94,19 +88,15 @@ impl Table {
     /// [`OpenError::Full`] or [`OpenError::FullForPrincipal`].
     pub fn reserve(self: &Arc<Self>, principal: &Principal) -> Result<Place, OpenError> {
         let config = *self.config.read();
-        let mut owners = self.owners.lock();
-        if owners.values().map(|owner| owner.sessions).sum::<usize>() >= config.max_sessions {
+        let mut counts = self.counts.lock();
+        if counts.values().sum::<usize>() >= config.max_sessions {
             return Err(OpenError::Full);
         }
-        let owner = owners.entry(principal.clone()).or_insert_with(|| Owner {
-            sessions: 0,
-            // So that one principal's readers can't stop those of all others.
-            budget: Arc::new(Budget::new(self.budget.limit() / 2)),
-        });
-        if owner.sessions >= config.max_sessions_per_principal {
+        let count = counts.entry(principal.clone()).or_default();
+        if *count >= config.max_sessions_per_principal {
             return Err(OpenError::FullForPrincipal);
         }
-        owner.sessions += 1;
+        *count += 1;
         Ok(Place {
             table: self.clone(),
             principal: Some(principal.clone()),
@@ -173,29 +163,29 @@ impl Table {
         for session in self.all() {
             session.sweep(now, &config);
         }
+        self.budget.sweep(now);
+    }
+
+    /// What may wait for the readers of one principal: a quarter, so that one can't starve all.
+    fn share(&self, principal: &Principal, limit: usize) -> Arc<Budget> {
+        let mut shares = self.shares.lock();
+        if let Some(share) = shares.get(principal).and_then(Weak::upgrade) {
+            return share;
+        }
+        shares.retain(|_, share| share.strong_count() > 0);
+        let share = Arc::new(Budget::share(self.budget.clone(), limit));
+        shares.insert(principal.clone(), Arc::downgrade(&share));
+        share
     }
 
     fn release(&self, principal: &Principal) {
-        let mut owners = self.owners.lock();
-        if let Some(owner) = owners.get_mut(principal) {
-            owner.sessions = owner.sessions.saturating_sub(1);
-            if owner.sessions == 0 {
-                owners.remove(principal);
+        let mut counts = self.counts.lock();
+        if let Some(count) = counts.get_mut(principal) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                counts.remove(principal);
             }
         }
-    }
-
-    fn share(&self, principal: &Principal) -> Share {
-        let own = self
-            .owners
-            .lock()
-            .get(principal)
-            .map(|owner| owner.budget.clone());
-        // Whoever opens a session has a place, and so is an owner.
-        Share::new(
-            self.budget.clone(),
-            own.unwrap_or_else(|| self.budget.clone()),
-        )
     }
 }
 
@@ -220,6 +210,8 @@ impl Place {
         // The instance may have ended in between; its peers were told before this one was known.
         if session.instance.has_ended() {
             session.end(EndReason::Instance);
+            // It may have been over before it stood in the table.
+            self.table.forget(&session);
             return Err(OpenError::Failed);
         }
         Ok(session)
@@ -239,7 +231,7 @@ fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Openin
     let bounds = Bounds {
         replay: config.replay_buffer,
         waiting: config.max_waiting,
-        share: table.share(&principal),
+        budget: table.share(&principal, config.max_waiting),
     };
     let now = Instant::now();
     Arc::new_cyclic(|me| Session {
@@ -255,6 +247,9 @@ fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Openin
             calls: HashMap::new(),
             access: opening.access,
             version: None,
+            begun: false,
+            greeting: false,
+            agreed: false,
             starting: None,
             last_used: now,
             // A standing stream that never comes is as good as one that broke.
@@ -269,10 +264,5 @@ fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Openin
 
 /// How often sessions are looked over.
 const SWEEP: Duration = Duration::from_millis(500);
-
-/// Of what is on its way to clients so many times the longest message may wait.
-const WAITING: usize = 8;
-/// And at least this.
-const LEAST_ROOM: usize = 32 * 1024 * 1024;
 
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);

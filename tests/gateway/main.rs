@@ -11,10 +11,23 @@
     reason = "a test starts programs, stops at the first surprise and shows what it saw"
 )]
 
+mod auth;
+mod batch;
 mod hostile_child;
+
+mod auth;
+mod batch;
+mod hostile_child;
+mod http_framing;
+mod lifecycle;
 mod memory;
-#[allow(dead_code, reason = "see below")]
+mod origin;
+#[allow(dead_code, reason = "the subjects that use it come one by one")]
 mod process;
+mod refusals;
 #[allow(dead_code, reason = "the subjects that use it come one by one")]
 mod rig;
+mod roles;
 mod sessions;
+mod sse;
+mod streamable;

@@ -38,8 +38,8 @@ pub(crate) struct Client {
 }
 
 /// A request in the making.
-pub(crate) struct Ask<'a> {
-    client: &'a Client,
+pub(crate) struct Ask {
+    client: Client,
     method: Method,
     path: String,
     headers: HeaderMap,
@@ -117,9 +117,9 @@ impl Client {
     }
 
     /// Begins a request.
-    pub(crate) fn ask(&self, method: &str, path: &str) -> Ask<'_> {
+    pub(crate) fn ask(&self, method: &str, path: &str) -> Ask {
         Ask {
-            client: self,
+            client: self.clone(),
             method: Method::from_bytes(method.as_bytes()).expect("a method"),
             path: path.to_owned(),
             headers: HeaderMap::new(),
@@ -167,7 +167,7 @@ impl Client {
     }
 }
 
-impl Ask<'_> {
+impl Ask {
     /// Adds a header; a repeated one stands twice.
     pub(crate) fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         let name = HeaderName::from_bytes(name.as_bytes()).expect("a header name");
@@ -311,6 +311,92 @@ impl Reply {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
     }
+}
+
+impl Reply {
+    /// Asserts a refusal of HTTP: the status, and `{"error": code, "message": …}` and no more.
+    pub(crate) fn assert_refused(&self, status: u16, code: &str) {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/json"),
+            "{self:?}"
+        );
+        let body = self.json();
+        let keys: Vec<&String> = body.as_object().expect("an object").keys().collect();
+        assert_eq!(keys, ["error", "message"], "{self:?}");
+        assert_eq!(body["error"], code, "{self:?}");
+        assert!(
+            body["message"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty()),
+            "{self:?}"
+        );
+        self.assert_tells_nothing();
+    }
+
+    /// Asserts a JSON-RPC error with this id (`null`: without one), and gives back the error.
+    pub(crate) fn assert_error(&self, status: u16, id: &Value, code: i64) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/json"),
+            "{self:?}"
+        );
+        self.assert_tells_nothing();
+        assert_error(&self.json(), id, code)
+    }
+
+    /// Asserts that there are no traces of the inside in it.
+    pub(crate) fn assert_tells_nothing(&self) {
+        let whole = format!("{self:?}");
+        for inside in [
+            "misbehave",
+            "/tmp",
+            "/usr",
+            "target/",
+            "panicked",
+            ".rs:",
+            "os error",
+        ] {
+            assert!(!whole.contains(inside), "{inside} in {whole}");
+        }
+    }
+
+    /// Everything but the time: equal for answers that must not be told apart.
+    pub(crate) fn without_date(&self) -> String {
+        let mut same = self.clone();
+        same.headers.remove("date");
+        format!("{same:?}")
+    }
+}
+
+/// Asserts a JSON-RPC error of exactly the members that there may be, and gives back the error.
+pub(crate) fn assert_error(message: &Value, id: &Value, code: i64) -> Value {
+    let members = message.as_object().expect("an object");
+    let keys: Vec<&String> = members.keys().collect();
+    match id {
+        Value::Null => assert_eq!(keys, ["jsonrpc", "error"], "{message}"),
+        id => {
+            assert_eq!(keys, ["jsonrpc", "id", "error"], "{message}");
+            assert_eq!(message["id"], *id, "{message}");
+        }
+    }
+    let error = &message["error"];
+    assert_eq!(error["code"], code, "{message}");
+    assert!(
+        error["message"]
+            .as_str()
+            .is_some_and(|text| !text.is_empty()),
+        "{message}"
+    );
+    let known = ["code", "message", "data"];
+    let strange = |key: &String| !known.contains(&key.as_str());
+    assert!(
+        !error.as_object().expect("an object").keys().any(strange),
+        "{message}"
+    );
+    error.clone()
 }
 
 impl fmt::Debug for Reply {

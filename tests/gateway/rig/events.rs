@@ -80,6 +80,8 @@ impl Events {
             if let Some(event) = self.ready.pop_front() {
                 return Some(event);
             }
+            let kind = self.opened.header("content-type");
+            assert_eq!(kind, Some("text/event-stream"), "{}", self.opened.status);
             // A stream that breaks off has ended, too.
             let piece = self.opened.piece().await?.ok()?;
             self.text.extend_from_slice(&piece);

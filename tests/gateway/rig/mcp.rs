@@ -67,7 +67,7 @@ impl Mcp {
     }
 
     /// A request with the headers of the session.
-    pub(crate) fn ask(&self, method: &str) -> Ask<'_> {
+    pub(crate) fn ask(&self, method: &str) -> Ask {
         self.client
             .ask(method, &self.path)
             .key(&self.key)
@@ -87,7 +87,8 @@ impl Mcp {
 
     /// Sends a request that is answered by JSON; the whole message.
     pub(crate) async fn request(&self, method: &str, params: Value) -> Value {
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        // No test of ids uses one of these.
+        let id = format!("mcp-{}", self.next_id.fetch_add(1, Ordering::Relaxed));
         let body = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
         let reply = self.post(body.to_string()).await;
         assert_eq!(reply.status, 200, "{reply:?}");
@@ -123,6 +124,14 @@ impl Mcp {
             .await;
         assert_eq!(events.status(), 200);
         events
+    }
+
+    /// Asks for the standing stream; the whole answer.
+    pub(crate) async fn stream_refused(&self) -> Reply {
+        self.ask("GET")
+            .header("accept", "text/event-stream")
+            .send()
+            .await
     }
 
     /// Takes a stream up again after an event.
@@ -193,7 +202,7 @@ impl Sse {
 
     /// Calls a tool; the whole message.
     pub(crate) async fn call(&mut self, tool: &str, arguments: Value) -> Value {
-        let id = self.next_id;
+        let id = format!("sse-{}", self.next_id);
         self.next_id += 1;
         let message = tool_call(&json!(id), tool, arguments);
         let answer = self.exchange(&message).await;
