@@ -51,7 +51,10 @@ async fn nothing_of_a_session_outlives_its_delete() {
     let mcp = session_with_grandchild(&rig, &mark).await;
     assert_eq!(mcp.delete().await.status, 204);
     until_marked(&mark, 0).await;
-    until("no descendants", || process::descendants(rig.pid()).is_empty()).await;
+    until("no descendants", || {
+        process::descendants(rig.pid()).is_empty()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -82,12 +85,15 @@ async fn a_grandchild_that_holds_the_pipes_does_not_keep_a_dead_instance_alive()
     let mark = mark("pipes");
     let rig = Rig::start(&with_grandchild(&mark, "")).await;
     let mcp = Mcp::open(&rig, "m", ALICE).await;
-    mcp.text("grandchild", json!({"marker": mark, "hold": true})).await;
+    mcp.text("grandchild", json!({"marker": mark, "hold": true}))
+        .await;
     until_marked(&mark, 2).await;
     let crash = mcp.call("crash", json!({})).await;
     assert_eq!(crash["error"]["code"], -32011, "{crash}");
     until_marked(&mark, 0).await;
-    let late = mcp.post(tool_call(&json!(1), "echo", json!({})).to_string()).await;
+    let late = mcp
+        .post(tool_call(&json!(1), "echo", json!({})).to_string())
+        .await;
     assert_eq!(late.status, 404);
 }
 
@@ -99,7 +105,9 @@ async fn nothing_outlives_a_reload_that_removes_the_backend() {
     rig.rewrite("[backends.other]\ncommand = [\"misbehave\"]\nwarm = 0\n");
     rig.signal(Signal::SIGHUP);
     until_marked(&mark, 0).await;
-    let late = mcp.post(tool_call(&json!(1), "echo", json!({})).to_string()).await;
+    let late = mcp
+        .post(tool_call(&json!(1), "echo", json!({})).to_string())
+        .await;
     assert_eq!(late.status, 404);
 }
 
@@ -139,7 +147,8 @@ async fn nothing_outlives_a_launcher_stage_that_is_killed() {
     let rig = Rig::start(&with_grandchild(&mark, "")).await;
     // Bob's child is marked as well and stays.
     let other = Mcp::open(&rig, "m", BOB).await;
-    let others: Vec<i32> = stages(&rig);
+    let others = stages(&rig);
+    assert!(others.len() >= 2, "{others:?}");
     for index in 0..others.len() {
         let mcp = Mcp::open(&rig, "m", ALICE).await;
         mcp.text("grandchild", json!({"marker": mark})).await;
@@ -148,7 +157,9 @@ async fn nothing_outlives_a_launcher_stage_that_is_killed() {
         mine.retain(|pid| !others.contains(pid));
         kill(Pid::from_raw(mine[index]), Signal::SIGKILL).expect("a live stage");
         until_marked(&mark, 1).await;
-        let late = mcp.post(tool_call(&json!(1), "echo", json!({})).to_string()).await;
+        let late = mcp
+            .post(tool_call(&json!(1), "echo", json!({})).to_string())
+            .await;
         assert_eq!(late.status, 404);
         assert_eq!(other.text("echo", json!({"text": "on"})).await, "on");
     }
@@ -157,7 +168,9 @@ async fn nothing_outlives_a_launcher_stage_that_is_killed() {
 /// The processes of the launcher, outermost first.
 fn stages(rig: &Rig) -> Vec<i32> {
     let descendants = process::descendants(rig.pid());
-    let stages = descendants.iter().filter(|(_, line)| line.contains("\0__launch\0"));
+    let stages = descendants
+        .iter()
+        .filter(|(_, line)| line.contains("\0__launch\0"));
     stages.map(|(pid, _)| *pid).collect()
 }
 

@@ -14,11 +14,8 @@
 mod auth;
 mod batch;
 mod hostile_child;
-
-mod auth;
-mod batch;
-mod hostile_child;
 mod http_framing;
+mod isolation;
 mod lifecycle;
 mod memory;
 mod origin;
