@@ -14,6 +14,7 @@
 mod auth;
 mod batch;
 mod hostile_child;
+mod hostile_client;
 mod http_framing;
 mod isolation;
 mod lifecycle;
