@@ -14,7 +14,11 @@
 mod auth;
 mod batch;
 mod hostile_child;
+mod hostile_client;
 mod http_framing;
+mod isolation;
+mod lifecycle;
+mod memory;
 mod origin;
 #[allow(dead_code, reason = "a subject may need what no other has used yet")]
 mod process;

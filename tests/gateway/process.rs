@@ -20,6 +20,11 @@ pub(crate) fn peak_mib(pid: Pid) -> usize {
     memory(pid, "VmHWM") / 1024
 }
 
+/// Lets the peak begin anew.
+pub(crate) fn forget_peak(pid: Pid) {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("a process of ours");
+}
+
 /// Open descriptors.
 pub(crate) fn descriptors(pid: Pid) -> usize {
     let open = fs::read_dir(format!("/proc/{pid}/fd")).expect("a live process");
