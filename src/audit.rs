@@ -16,6 +16,7 @@ mod event;
 mod line;
 mod pending;
 mod queue;
+pub mod reader;
 mod redact;
 mod sign;
 mod sink;

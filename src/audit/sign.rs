@@ -256,7 +256,7 @@ mod tests {
         let path = dir.path().join("key");
         fs::write(&path, pem).unwrap();
         // RFC 8410, section 10.3, has this pair.
-        let public = "GX9rI+FshTLGq8g4+s1ep4m+DHaykgM0A5v6iz02jWE=";
+        let public = "Gb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=";
         assert_eq!(Signer::load(&path).unwrap().public_text(), public);
     }
 

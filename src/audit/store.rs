@@ -257,6 +257,36 @@ impl Store for Output {
     }
 }
 
+/// What is left of a store when the log is closed: the file and its lock are let go of.
+#[derive(Debug)]
+pub(super) struct Closed;
+
+impl Store for Closed {
+    fn append(&mut self, _lines: &[u8], _first: u64) -> io::Result<()> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn take_back(&mut self, _bytes: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn size(&self) -> u64 {
+        0
+    }
+
+    fn syncer(&self) -> Option<Arc<dyn Sync>> {
+        None
+    }
+
+    fn rotate(&mut self, _last: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn check(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// The secret beside the log, 32 random bytes in hex; made when there is none.
 pub(super) fn secret(path: &Path) -> Result<[u8; 32], OpenError> {
     let path = beside(path, ".key");

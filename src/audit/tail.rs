@@ -6,7 +6,13 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path};
 
-use super::{Name, OpenError, chain::Chain, line::Line, store, text};
+use super::{
+    Name, OpenError,
+    chain::Chain,
+    line::Line,
+    reader::{HEAD, MAX_LINE},
+    store, text,
+};
 
 /// What was found.
 #[derive(Debug)]
@@ -43,7 +49,7 @@ pub(super) fn read(file: &File, size: u64, path: &Path) -> Result<Tail, OpenErro
         if complete {
             break;
         }
-        if window >= MAX_WINDOW {
+        if window >= MAX_LINE {
             return Err(damaged("it has no line ends"));
         }
         window = (window * 4).min(size);
@@ -114,7 +120,8 @@ fn begins_in(lines: &[u8]) -> bool {
     memchr::memrchr(b'\n', lines).is_some()
 }
 
-fn first_seq(head: &[u8]) -> Option<u64> {
+/// The `seq` of the line that a file begins with.
+pub(super) fn first_seq(head: &[u8]) -> Option<u64> {
     let digits = head.strip_prefix(b"{\"seq\":")?;
     let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;
     std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
@@ -128,9 +135,3 @@ fn read_at(file: &File, offset: u64, len: u64) -> io::Result<Vec<u8>> {
 
 /// What is read of the end at first.
 const WINDOW: u64 = 128 * 1024;
-
-/// No line is longer: texts, ids and arguments are bounded, also when all of them are escaped.
-const MAX_WINDOW: u64 = 4 << 20;
-
-/// Enough for the first line's `seq`.
-const HEAD: u64 = 64;

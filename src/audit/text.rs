@@ -154,7 +154,7 @@ fn escape(c: char, out: &mut Vec<u8>) {
 }
 
 fn is_plain(byte: u8) -> bool {
-    (byte >= 0x20) & (byte < 0x7f)
+    (0x20..0x7f).contains(&byte)
 }
 
 /// Text and ids up to this many bytes stand in full: ids are never longer, names never have to be.
@@ -206,7 +206,7 @@ mod tests {
         fn numbers_and_hashes_are_written_as_they_are(value in any::<u64>(), hash in any::<[u8; 32]>()) {
             let mut out = Vec::new();
             number(value, &mut out);
-            prop_assert_eq!(&out, value.to_string().as_bytes());
+            prop_assert_eq!(std::str::from_utf8(&out).ok(), Some(&*value.to_string()));
             out.clear();
             hex(&hash, &mut out);
             prop_assert_eq!(parse_hash(&out), Some(hash));

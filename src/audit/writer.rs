@@ -26,6 +26,7 @@ use super::{
     chain,
     queue::{Batch, Queue, Told},
     sink::{Sink, Written},
+    store::Closed,
 };
 
 /// The log as its handles and threads share it.
@@ -425,6 +426,9 @@ fn end<'a>(shared: &'a Shared, mut queue: MutexGuard<'a, Queue>, scribe: &Scribe
     if let Err(error) = last {
         tracing::error!(%error, "the end of the audit log can't be written");
     }
+    // Whoever hears of the end may open the log again.
+    sink.store = Box::new(Closed);
+    drop(sink);
     let mut queue = shared.queue.lock();
     shared.wake_sync.notify_one();
     for tell in queue.farewell.drain(..) {
