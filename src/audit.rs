@@ -30,6 +30,8 @@ mod writer;
 
 use std::{cell::Cell, io, path::PathBuf, sync::Arc, thread, time::Duration};
 
+use arc_swap::ArcSwap;
+
 pub use self::{
     arguments::{Arguments, DEFAULT_REDACT, patterns},
     event::{Decision, Event, Name, SessionDigest, Status},
@@ -183,6 +185,9 @@ pub enum Unrecorded {
     #[error("the audit log is closed")]
     Closed,
 }
+
+/// The log of now, for those who outlive a change of configuration.
+pub type Current = Arc<ArcSwap<Log>>;
 
 /// The audit log. Clones share it; it closes when it is stopped, or with its last clone and
 /// [`Pending`].

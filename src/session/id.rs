@@ -40,7 +40,7 @@ impl SessionId {
     /// What may be shown of it: 128 bits of its SHA-256, hex.
     #[must_use]
     pub fn digest(&self) -> String {
-        let digest = Sha256::digest(self.0);
+        let digest = Sha256::digest(self.text());
         digest[..16].iter().fold(String::new(), |mut text, byte| {
             text.push_str(&format!("{byte:02x}"));
             text

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use crate::{
+    audit::{self, Status},
     backend::{Call, Failure, Outcome, Peer},
     frame::{self, Frame, Kind},
     policy::Access,
@@ -14,11 +15,26 @@ use crate::{
 
 impl Peer for Session {
     fn answer(&self, call: Call, outcome: Outcome) {
+        let mut status = match &outcome {
+            Outcome::Answer(frame) => status_of(frame),
+            Outcome::Failed(failure) => failure_status(*failure),
+        };
         let data = match outcome {
-            Outcome::Answer(frame) => Some(self.answered(&call, frame)),
+            Outcome::Answer(frame) => match self.answered(&call, frame) {
+                Ok(data) => Some(data),
+                Err(error) => {
+                    status = Status::Error(-32011);
+                    Some(error)
+                }
+            },
             Outcome::Failed(Failure::Cancelled) => None,
             Outcome::Failed(failure) => Some(failure_error(&call.id, failure)),
         };
+        call.pending.finish(audit::Outcome {
+            instance: Some(self.instance.number()),
+            bytes_out: data.as_ref().map(|data| data.len() as u64),
+            ..audit::Outcome::new(status)
+        });
         let mut state = self.state.lock();
         state.calls.remove(&call.id);
         state.last_used = tokio::time::Instant::now();
@@ -52,15 +68,15 @@ impl Peer for Session {
 }
 
 impl Session {
-    /// The bytes of an answer that may pass.
-    fn answered(&self, call: &Call, frame: Frame) -> Bytes {
+    /// The bytes of an answer that may pass, or of the error in its place.
+    fn answered(&self, call: &Call, frame: Frame) -> Result<Bytes, Bytes> {
         self.started(call, &frame);
         let shown = call.prune.apply(frame);
         match shown.and_then(|frame| self.access().redact(frame)) {
-            Ok(frame) => frame.bytes().clone(),
+            Ok(frame) => Ok(frame.bytes().clone()),
             Err(error) => {
                 tracing::warn!(session = self.number, %error, "withheld an answer");
-                failure_error(&call.id, Failure::Unreadable)
+                Err(failure_error(&call.id, Failure::Unreadable))
             }
         }
     }
@@ -143,4 +159,27 @@ pub(crate) fn too_much(answer: Bytes) -> Bytes {
         .ok()
         .and_then(|frame| frame.id_bytes());
     failure_error(&id.unwrap_or_default(), Failure::Unreadable)
+}
+
+/// How an answer is recorded.
+fn status_of(frame: &Frame) -> Status<'static> {
+    #[derive(serde::Deserialize)]
+    struct Error {
+        code: i64,
+    }
+    match frame.error() {
+        None => Status::Ok,
+        Some(error) => {
+            Status::Error(serde_json::from_slice::<Error>(error).map_or(0, |error| error.code))
+        }
+    }
+}
+
+fn failure_status(failure: Failure) -> Status<'static> {
+    match failure {
+        Failure::Crashed => Status::Crashed,
+        Failure::Unreadable => Status::Error(-32011),
+        Failure::TimedOut | Failure::NotStarted => Status::TimedOut,
+        Failure::Cancelled => Status::Cancelled,
+    }
 }
