@@ -14,6 +14,7 @@ mod limits;
 mod pem;
 mod problem;
 mod protection;
+mod quotas;
 mod roles;
 mod rules;
 mod server;
@@ -30,7 +31,7 @@ use std::{
 use http::Uri;
 use toml::de::DeTable;
 
-use crate::{auth, backend, listener, policy, tls};
+use crate::{auth, backend, limit, listener, policy, tls};
 
 pub use access::{ANONYMOUS, KEY_HELP, is_key_name};
 pub use backends::{BACKEND_HELP, ISOLATIONS, is_backend_name, parse_isolation, show_isolation};
@@ -54,6 +55,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// Limits of sessions.
     pub sessions: SessionConfig,
+    /// How often.
+    pub limits: limit::Config,
     /// How long calls in flight may take to finish after a stop.
     pub drain_timeout: Duration,
     /// The servers behind the gateway, in the order of the file.
@@ -117,6 +120,8 @@ pub struct BackendEntry {
     pub config: backend::Config,
     /// What passes to and from it.
     pub filter: policy::filter::Config,
+    /// How much one principal may ask of it.
+    pub limits: limit::backend::Config,
 }
 
 /// Who asks, and so how much what is missing outside the file matters.
@@ -236,6 +241,7 @@ impl Config {
             auth: parts.auth,
             policy: policy::Config { roles },
             sessions,
+            limits: limits.rates,
             drain_timeout: Duration::from_secs(30),
             backends: parts.backends,
             watched: Vec::new(),
@@ -286,6 +292,7 @@ impl BackendEntry {
         Self {
             config: backends::defaults(name, command),
             filter: policy::filter::Config::default(),
+            limits: limit::backend::Config::default(),
         }
     }
 }
@@ -338,6 +345,7 @@ impl Draft {
                 header_timeout: limits.header_timeout,
             },
             sessions: limits.sessions,
+            limits: limits.rates,
             drain_timeout: server.drain_timeout,
             backends,
             watched,

@@ -36,7 +36,7 @@ pub use self::{
     fuzz::fuzz_envelope,
     keys::folds_to,
     lex::unescape,
-    salvage::salvage_id,
+    salvage::{salvage_id, salvage_is_call},
     splice::Slot,
 };
 use self::{

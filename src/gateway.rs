@@ -23,6 +23,7 @@ use crate::{
     config::{BackendEntry, Config},
     drain::Drain,
     http::{self, Ends, Served, Server, Snapshot, connection, origin::Origins},
+    limit::{BackendLimits, Logins, Rates},
     listener::{self, Accepted, Listener},
     session::{self, table::Table},
     tls::Acceptor,
@@ -156,6 +157,8 @@ impl Shared {
             let Ok(local) = stream.local_addr() else {
                 return;
             };
+            // An IPv6 socket names IPv4 addresses in a way that nobody writes.
+            let local = SocketAddr::new(local.ip().to_canonical(), local.port());
             let deadline = Instant::now() + HANDSHAKE;
             let acceptor = shared.acceptor.load_full();
             match acceptor.handshake(stream, deadline).await {
@@ -177,6 +180,7 @@ fn serve_backend(entry: &BackendEntry, spawner: &Arc<Spawner>) -> Served {
     Served {
         backend,
         filter: entry.filter.clone(),
+        limits: Arc::new(BackendLimits::new(&entry.limits)),
     }
 }
 
@@ -190,6 +194,8 @@ fn snapshot(
         policy: config.policy.clone(),
         backends,
         http: http_config(config, addresses),
+        logins: Arc::new(Logins::new(config.limits.failed_auth)),
+        rates: config.limits.rate.map(|rate| Arc::new(Rates::new(rate))),
     }
 }
 

@@ -24,7 +24,9 @@ use crate::{
     auth::Authenticator,
     backend::Backend,
     drain::Drain,
+    limit::{BackendLimits, Logins, Rates},
     policy::{self, filter},
+    principal::Principal,
     session::{Budget, table::Table},
 };
 
@@ -53,6 +55,10 @@ pub struct Snapshot {
     pub backends: HashMap<String, Served>,
     /// HTTP's own.
     pub http: Config,
+    /// Failed log-ins.
+    pub logins: Arc<Logins>,
+    /// Messages of each principal, over all backends.
+    pub rates: Option<Arc<Rates<Principal>>>,
 }
 
 /// A backend and what may pass to it.
@@ -61,6 +67,8 @@ pub struct Served {
     pub backend: Arc<Backend>,
     /// Its own filter.
     pub filter: filter::Config,
+    /// How much one principal may ask of it.
+    pub limits: Arc<BackendLimits>,
 }
 
 /// What all connections share.

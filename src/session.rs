@@ -5,7 +5,7 @@
 //! belongs to one principal on one backend; every call ends; when a session ends, its instance is
 //! given back and nothing of it is left.
 
-mod budget;
+pub(crate) mod budget;
 pub mod id;
 pub(crate) mod peer;
 pub(crate) mod streams;
@@ -29,13 +29,14 @@ use tokio::{sync::oneshot, time::Instant};
 use crate::{
     backend::{Backend, Call, CallError, Failure, Instance, Lease, LeaseError, Peer, PeerId},
     frame::{self, Frame},
+    limit::InFlight,
     policy::{Access, Permit},
     principal::Principal,
 };
 
 pub use self::{budget::Budget, id::SessionId, version::Version};
 use self::{
-    streams::{Bounds, Claim, First, STANDING, Streams},
+    streams::{Attached, Bounds, Claim, First, Reading, STANDING, Streams},
     table::Table,
 };
 
@@ -88,12 +89,23 @@ pub enum SendError {
     /// A request with that id is in flight.
     #[error("the id is in use")]
     DuplicateId,
+    /// `initialize` comes first, and once.
+    #[error("not initialized, or initialized already")]
+    OutOfTurn,
     /// Too much waits.
     #[error("too much is in flight")]
     Busy,
     /// The session has ended.
     #[error("the session has ended")]
     Ended,
+}
+
+impl SendError {
+    /// When to try again, where that helps.
+    #[must_use]
+    pub fn retry_after(self) -> Option<Duration> {
+        (self == Self::Busy).then_some(Duration::from_secs(1))
+    }
 }
 
 impl From<CallError> for SendError {
@@ -126,6 +138,12 @@ struct State {
     calls: HashMap<Bytes, u64>,
     access: Access,
     version: Option<Version>,
+    /// `initialize` was sent.
+    begun: bool,
+    /// A common instance is greeted; what comes of it is told before anything ends.
+    greeting: bool,
+    /// It was answered, and not by an error.
+    agreed: bool,
     /// The `initialize` in flight.
     starting: Option<Starting>,
     last_used: Instant,
@@ -146,6 +164,18 @@ pub(crate) struct Post {
     pub(crate) lane: u32,
     pub(crate) first: oneshot::Receiver<First>,
     session: Arc<Session>,
+}
+
+/// A claim that is given back whatever happens.
+struct Reader {
+    session: Arc<Session>,
+    claim: Claim,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.session.detach(self.claim);
+    }
 }
 
 impl Drop for Post {
@@ -197,6 +227,12 @@ impl Session {
         self.state.lock().version
     }
 
+    /// True once `initialize` was answered with a result; its revision may be one that isn't known.
+    #[must_use]
+    pub fn is_agreed(&self) -> bool {
+        self.state.lock().agreed
+    }
+
     /// True when `initialize` goes to the child itself.
     #[must_use]
     pub fn has_own_instance(&self) -> bool {
@@ -234,7 +270,7 @@ impl Session {
     ///
     /// # Errors
     /// [`SendError`]; nothing comes then.
-    pub fn call(&self, permit: Permit, lane: u32) -> Result<(), SendError> {
+    pub fn call(&self, permit: Permit, lane: u32, slot: InFlight) -> Result<(), SendError> {
         let (frame, prune) = permit.into_parts();
         let id = frame.id_bytes().unwrap_or_default();
         let now = Instant::now();
@@ -249,6 +285,7 @@ impl Session {
             state.calls.insert(id.clone(), 0);
             state.last_used = now;
             if frame.method() == "initialize" {
+                state.begun = true;
                 state.starting = Some(Starting {
                     id: id.clone(),
                     lane,
@@ -262,6 +299,7 @@ impl Session {
             token,
             lane,
             prune,
+            slot,
             started: now,
         };
         let sent = self
@@ -313,25 +351,38 @@ impl Session {
         self.state.lock().streams.answer(lane, Some(data));
     }
 
-    /// Reads the answers of a batch whose client takes no stream, until all are there.
-    pub(crate) async fn gather(self: &Arc<Self>, post: &mut Post) -> Vec<Bytes> {
-        if let Ok(First::Answer(only)) = (&mut post.first).await {
-            return vec![only];
+    /// Reads the answers of a batch whose client takes no stream, until all are there. What is too
+    /// much for one body is left out.
+    pub(crate) async fn gather(self: &Arc<Self>, post: &mut Post, most: usize) -> Vec<Bytes> {
+        match (&mut post.first).await {
+            Ok(First::Answer(only)) => return vec![only],
+            Ok(First::Stream) => {}
+            Ok(First::Nothing) | Err(_) => return Vec::new(),
         }
-        let Some((claim, _)) = self.attach(post.lane, None) else {
+        let Attached::Reading(Reading { claim, .. }) = self.attach(post.lane, None) else {
             return Vec::new();
         };
-        let mut answers = Vec::new();
+        let reader = Reader {
+            session: self.clone(),
+            claim,
+        };
+        let (mut answers, mut bytes) = (Vec::new(), 0);
         loop {
             let poll = |cx: &mut Context<'_>| {
-                self.with_streams(|streams| streams.poll(claim, usize::MAX, cx.waker()))
+                reader
+                    .session
+                    .with_streams(|streams| streams.poll(claim, usize::MAX, cx.waker()))
             };
             let events = std::future::poll_fn(poll).await;
             if events.is_empty() {
-                self.detach(claim);
                 return answers;
             }
-            answers.extend(events.into_iter().map(|event| event.data));
+            for event in events {
+                bytes += event.data.len();
+                if bytes <= most {
+                    answers.push(event.data);
+                }
+            }
         }
     }
 
@@ -342,20 +393,36 @@ impl Session {
     pub async fn greet(&self, initialize: &Frame) -> Result<Bytes, LeaseError> {
         // The lease stays with the session, so that the end of the session gives it back; it is
         // out of its place only while the child is greeted.
-        let lease = self.state.lock().lease.take().ok_or(LeaseError::Draining)?;
+        let lease = {
+            let mut state = self.state.lock();
+            state.begun = true;
+            state.greeting = true;
+            state.lease.take().ok_or(LeaseError::Draining)?
+        };
         let asked = initialize.protocol_version();
         let result = lease
             .greet(initialize)
             .await
             .map(|result| version::offer(result, asked.as_deref()));
         let mut state = self.state.lock();
+        state.greeting = false;
         if let Ok(result) = &result {
+            state.agreed = true;
             state.version = version::agreed(result);
         }
         if state.ended.is_none() {
             state.lease = Some(lease);
         }
+        drop(state);
+        if result.is_ok() && self.instance.has_ended() {
+            self.end(EndReason::Instance);
+        }
         result
+    }
+
+    /// What bounds all that waits for readers.
+    pub(crate) fn budget(&self) -> Arc<Budget> {
+        self.state.lock().streams.budget().clone()
     }
 
     /// Turns a POST that waits into a stream. False: its answer is there.
@@ -364,21 +431,17 @@ impl Session {
     }
 
     /// Reads a lane.
-    pub(crate) fn attach(
-        self: &Arc<Self>,
-        lane: u32,
-        after: Option<u64>,
-    ) -> Option<(Claim, Vec<streams::Event>)> {
+    pub(crate) fn attach(self: &Arc<Self>, lane: u32, after: Option<u64>) -> Attached {
         let mut state = self.state.lock();
         if state.ended.is_some() {
-            return None;
+            return Attached::Unknown;
         }
-        let attached = state.streams.attach(lane, after)?;
-        if lane == STANDING {
+        let attached = state.streams.attach(lane, after);
+        if let (STANDING, Attached::Reading(_)) = (lane, &attached) {
             state.broken = None;
         }
         state.last_used = Instant::now();
-        Some(attached)
+        attached
     }
 
     /// Runs `act` on the streams.
@@ -453,6 +516,11 @@ impl Session {
         {
             return Some(EndReason::NoStart);
         }
+        // A reader that was too slow has lost its stream without leaving.
+        if self.transport == Transport::Sse && !state.streams.is_standing() {
+            state.broken.get_or_insert(now);
+        }
+        state.streams.cut_stalled(now);
         if state
             .broken
             .is_some_and(|since| since + config.resume_grace <= now)
@@ -474,7 +542,7 @@ impl Session {
     fn fail_start(&self) {
         let mut state = self.state.lock();
         if let Some(Starting { id, lane, .. }) = state.starting.take() {
-            let error = peer::failure_error(&id, Failure::TimedOut);
+            let error = peer::failure_error(&id, Failure::NotStarted);
             state.streams.answer(lane, Some(error));
         }
         if let Some(lease) = &state.lease {
@@ -496,17 +564,36 @@ impl Session {
         }
     }
 
-    /// Subscriptions on a common instance: true when the child needn't be asked.
-    pub(crate) fn settles_subscription(&self, frame: &Frame) -> bool {
-        let Some(uri) = frame.uri() else { return false };
+    /// True when a request may be handed on: `initialize` is the first, and the only one of its
+    /// kind. Some servers end when they hear anything else before it.
+    #[must_use]
+    pub fn is_open_for(&self, method: &str) -> bool {
+        let state = self.state.lock();
+        let begun = state.begun;
+        match method {
+            "initialize" => !begun,
+            "ping" => true,
+            _ => begun,
+        }
+    }
+
+    /// Subscriptions on a common instance: true when the child has to be asked.
+    ///
+    /// # Errors
+    /// [`SendError::Busy`] when there are too many.
+    pub(crate) fn subscription(&self, frame: &Frame) -> Result<bool, SendError> {
+        let uri = frame.uri().unwrap_or_default();
         match frame.method() {
             // The child is asked each time: only it knows whether the resource is there.
             "resources/subscribe" => {
-                self.instance.subscribe(self.number, &uri);
-                false
+                if self.instance.subscribe(self.number, &uri) {
+                    Ok(true)
+                } else {
+                    Err(SendError::Busy)
+                }
             }
-            "resources/unsubscribe" => !self.instance.unsubscribe(self.number, &uri),
-            _ => false,
+            "resources/unsubscribe" => Ok(self.instance.unsubscribe(self.number, &uri)),
+            _ => Ok(true),
         }
     }
 

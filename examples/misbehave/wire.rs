@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::{BuildHasher as _, Hasher as _, RandomState},
     io::{self, Write},
     process,
     sync::{
@@ -72,6 +73,7 @@ struct Inner {
     bom_due: AtomicBool,
     silent: AtomicBool,
     out: Mutex<()>,
+    identity: String,
     next_id: AtomicU64,
     answered: AtomicU64,
     state: Mutex<State>,
@@ -97,6 +99,7 @@ impl Peer {
             bom_due: AtomicBool::new(options.bom),
             silent: AtomicBool::new(false),
             out: Mutex::new(()),
+            identity: identity(),
             next_id: AtomicU64::new(1),
             answered: AtomicU64::new(0),
             state: Mutex::default(),
@@ -208,6 +211,11 @@ impl Peer {
         self.0.changed.notify_all();
     }
 
+    /// What no other process has; process ids repeat in namespaces.
+    pub(crate) fn identity(&self) -> &str {
+        &self.0.identity
+    }
+
     /// The ids that were cancelled.
     pub(crate) fn cancelled(&self) -> Vec<Value> {
         self.state().cancelled.clone()
@@ -278,4 +286,10 @@ impl Peer {
             process::exit(3);
         }
     }
+}
+
+fn identity() -> String {
+    // Seeded by the system for each process.
+    let random = RandomState::new().build_hasher().finish();
+    format!("{random:016x}")
 }

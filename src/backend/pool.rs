@@ -23,7 +23,7 @@ use crate::{
         Config, Isolation,
         breaker::Breaker,
         child::{SpawnError, Spawner, Stderr, Tag},
-        handshake::{Greeting, Handshake},
+        handshake::{self, Greeting, Handshake},
         instance::{Instance, Limits},
         pump,
     },
@@ -59,6 +59,8 @@ pub struct Backend {
     breaker: Breaker,
     slots: Arc<Semaphore>,
     state: Mutex<State>,
+    /// Held while a common instance is started.
+    starting: tokio::sync::Mutex<()>,
     drain: Drain,
     me: Weak<Backend>,
 }
@@ -79,6 +81,12 @@ struct Common {
     users: Mutex<usize>,
 }
 
+impl Common {
+    fn is_usable(&self) -> bool {
+        !self.instance.has_ended() && !self.instance.is_stopping()
+    }
+}
+
 /// The right to use an instance; what it held is given back when it is dropped.
 pub struct Lease {
     backend: Arc<Backend>,
@@ -94,6 +102,7 @@ impl Backend {
             breaker: Breaker::new(config.restart),
             slots: Arc::new(Semaphore::new(config.max_instances)),
             state: Mutex::default(),
+            starting: tokio::sync::Mutex::default(),
             me: me.clone(),
             config,
             spawner,
@@ -179,8 +188,12 @@ impl Backend {
         if let Some(common) = self.join(&key, None) {
             return Ok(Lease::common(backend, key, common));
         }
+        // One starts it, the others wait for that one.
+        let _alone = self.starting.lock().await;
+        if let Some(common) = self.join(&key, None) {
+            return Ok(Lease::common(backend, key, common));
+        }
         let fresh = self.own().await?;
-        // Two may have started one at the same time: the first to come back is used.
         let common = self.join(&key, Some(fresh)).ok_or(LeaseError::Start)?;
         Ok(Lease::common(backend, key, common))
     }
@@ -191,7 +204,7 @@ impl Backend {
         let live = state
             .common
             .get(key)
-            .filter(|common| !common.instance.has_ended())
+            .filter(|common| common.is_usable())
             .cloned();
         let common = match (live, fresh) {
             (Some(common), Some(unneeded)) => {
@@ -231,21 +244,23 @@ impl Backend {
     }
 
     async fn start(&self) -> Result<Arc<Instance>, LeaseError> {
+        if self.slots.available_permits() == 0 {
+            return Err(LeaseError::Full);
+        }
+        let admitted = self.breaker.admit(Instant::now());
+        let pause = admitted.map_err(|open| LeaseError::CircuitOpen {
+            retry_after: open.retry_after,
+        })?;
+        if pause > self.config.start_timeout.min(PATIENCE) {
+            return Err(LeaseError::CircuitOpen { retry_after: pause });
+        }
+        tokio::time::sleep(pause).await;
+        // Not before the pause: others may have a use for it.
         let slot = self
             .slots
             .clone()
             .try_acquire_owned()
             .map_err(|_| LeaseError::Full)?;
-        let pause = self
-            .breaker
-            .admit(Instant::now())
-            .map_err(|open| LeaseError::CircuitOpen {
-                retry_after: open.retry_after,
-            })?;
-        if pause > self.config.start_timeout.min(PATIENCE) {
-            return Err(LeaseError::CircuitOpen { retry_after: pause });
-        }
-        tokio::time::sleep(pause).await;
         self.spawn(slot).await.map_err(|error| {
             self.breaker.failed(Instant::now());
             tracing::error!(backend = self.config.name, %error, "can't start an instance");
@@ -310,10 +325,16 @@ impl Backend {
         // One caller who can crash his own instance must not open the circuit for the others:
         // where instances aren't common, only an instance that never was of use counts.
         let counts = !instance.has_answered() || self.config.isolation == Isolation::Shared;
-        if !instance.is_stopping() && counts {
-            self.breaker.failed(Instant::now());
+        if instance.has_fallen() && counts {
+            self.failed(instance);
         }
         self.warm_up();
+    }
+
+    fn failed(&self, instance: &Instance) {
+        if instance.blame() {
+            self.breaker.failed(Instant::now());
+        }
     }
 
     async fn fill(self: Arc<Self>) {
@@ -338,8 +359,12 @@ impl Backend {
         self.state.lock().warming = false;
     }
 
+    /// False ends the filling: decided under the lock under which others see that it goes on.
     fn wants_warm(&self) -> bool {
-        !self.drain.is_draining() && self.state.lock().warm.len() < self.config.warm
+        let mut state = self.state.lock();
+        let wants = !self.drain.is_draining() && state.warm.len() < self.config.warm;
+        state.warming = wants;
+        wants
     }
 
     fn keep_warm(&self, instance: Arc<Instance>) {
@@ -410,7 +435,7 @@ impl Lease {
 
     /// The instance didn't answer `initialize` in time.
     pub fn reject(&self) {
-        self.backend.breaker.failed(Instant::now());
+        self.backend.failed(&self.instance);
         self.instance.stop();
     }
 
@@ -423,17 +448,26 @@ impl Lease {
         let Some((key, common)) = &self.common else {
             return Err(LeaseError::Start);
         };
-        let greeting = Greeting {
-            initialize,
-            // Between principals nobody's capabilities are everybody's.
-            anonymous: key.is_none(),
-            timeout: self.backend.config.start_timeout,
+        let greeting = || {
+            // It holds the instance as long as it lasts, whoever goes away meanwhile.
+            *common.users.lock() += 1;
+            let lease = Self::common(self.backend.clone(), key.clone(), common.clone());
+            let greeting = Greeting {
+                initialize: initialize.clone(),
+                // Between principals nobody's capabilities are everybody's.
+                anonymous: key.is_none(),
+                timeout: self.backend.config.start_timeout,
+            };
+            async move {
+                let result = handshake::greet(lease.instance.clone(), greeting).await;
+                match &result {
+                    Some(_) => lease.confirm(),
+                    None => lease.reject(),
+                }
+                result
+            }
         };
-        let result = common.handshake.run(&self.instance, greeting).await;
-        match &result {
-            Some(_) => self.confirm(),
-            None => self.reject(),
-        }
+        let result = common.handshake.run(&self.backend.drain, greeting).await;
         result.ok_or(LeaseError::Start)
     }
 }

@@ -77,8 +77,7 @@ const UNAVAILABLE: &[(&str, &[&str])] = &[
     ("", &["admin", "audit"]),
     ("server.tls", &["client_ca", "acme"]),
     ("auth", &["jwt", "mtls"]),
-    ("limits", &["failed_auth", "rate"]),
-    ("backends.*", &["principal_env", "limits", "sandbox", "pin"]),
+    ("backends.*", &["principal_env", "sandbox", "pin"]),
 ];
 
 /// Habits from other programs, and what is written here instead.
@@ -137,6 +136,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "resume_grace",
             "replay_buffer",
             "header_timeout",
+            "failed_auth",
         ],
     ),
     (

@@ -10,9 +10,10 @@ use tokio::time::Instant;
 
 use crate::{
     backend::Backend,
-    config::Config,
+    config::{BackendEntry, Config},
     gateway::{Shared, serve_backend, session_config, snapshot},
     http::{Served, Snapshot},
+    limit::BackendLimits,
     listener::Listener,
     session::EndReason,
     tls::Acceptor,
@@ -40,13 +41,13 @@ pub(super) fn apply(shared: &Arc<Shared>, config: Config) -> anyhow::Result<()> 
         shared.relisten.notify_waiters();
         shared.clone().accept();
     }
-    replace(shared, &config);
+    replace(shared, &before, &config);
     *shared.config.lock() = config;
     tracing::info!("configuration reloaded");
     Ok(())
 }
 
-fn replace(shared: &Arc<Shared>, config: &Config) {
+fn replace(shared: &Arc<Shared>, before: &Config, config: &Config) {
     let old = shared.server.snapshot();
     let keep = |served: &Served| {
         config
@@ -63,16 +64,19 @@ fn replace(shared: &Arc<Shared>, config: &Config) {
                 .get(&entry.config.name)
                 .filter(|served| keep(served));
             let served = match kept {
-                Some(kept) => Served {
-                    backend: kept.backend.clone(),
-                    filter: entry.filter.clone(),
-                },
+                Some(kept) => keep_backend(entry, before, kept),
                 None => serve_backend(entry, &shared.spawner),
             };
             (entry.config.name.clone(), served)
         })
         .collect();
-    let new = snapshot(config, &shared.listener.load().local_addrs(), backends);
+    let mut new = snapshot(config, &shared.listener.load().local_addrs(), backends);
+    if config.limits.failed_auth == before.limits.failed_auth {
+        new.logins = old.logins.clone();
+    }
+    if config.limits.rate == before.limits.rate {
+        new.rates.clone_from(&old.rates);
+    }
     shared.server.sessions().configure(session_config(config));
     shared.server.replace(new);
     let new = shared.server.snapshot();
@@ -83,6 +87,23 @@ fn replace(shared: &Arc<Shared>, config: &Config) {
         retire(shared, served.backend.clone(), config.drain_timeout);
     }
     review(shared, &old, &new);
+}
+
+/// A backend that goes on, with what is new about it; what was counted stays counted.
+fn keep_backend(entry: &BackendEntry, before: &Config, kept: &Served) -> Served {
+    let was = before
+        .backends
+        .iter()
+        .find(|old| old.config.name == entry.config.name);
+    let limits = match was {
+        Some(was) if was.limits == entry.limits => kept.limits.clone(),
+        _ => Arc::new(BackendLimits::new(&entry.limits)),
+    };
+    Served {
+        backend: kept.backend.clone(),
+        filter: entry.filter.clone(),
+        limits,
+    }
 }
 
 /// Sessions whose principal lost his key or his role end; the others get what they may do now.

@@ -15,13 +15,19 @@ pub(super) async fn run(shared: &Arc<Shared>, signals: &mut mpsc::Receiver<Signa
     let timeout = shared.config.lock().drain_timeout;
     tracing::info!(?timeout, "draining");
     shared.drain.drain();
-    tokio::select! {
+    let at_once = tokio::select! {
         idle = idle(shared, timeout) => {
             if !idle {
                 tracing::warn!("calls are still in flight after drain_timeout");
             }
+            false
         }
-        () = stopped_again(signals) => tracing::warn!("stopping at once"),
+        () = stopped_again(signals) => true,
+    };
+    if at_once {
+        // What is dropped with the runtime is killed.
+        tracing::warn!("stopping at once");
+        return;
     }
     shared.server.sessions().end_all(EndReason::Drain);
     shared.drain.close();

@@ -12,19 +12,25 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::UPGRADE};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use crate::{
+    auth::AuthError,
     http::{
-        Server, Snapshot,
+        Served, Server, Snapshot,
         body::Body,
         origin,
         reject::Rejection,
         route::{Endpoint, Route},
         sse, streamable,
     },
+    limit::{InFlight, Limited},
     policy::Access,
     principal::Principal,
-    session::{Session, SessionId, Transport},
+    session::{
+        Session, SessionId, Transport,
+        table::{OpenError, Place},
+    },
 };
 
 /// Who is at the other end of a connection.
@@ -44,7 +50,7 @@ pub(crate) struct Granted {
     pub(crate) backend: String,
     pub(crate) access: Access,
     /// The client's address.
-    pub(crate) client: IpAddr,
+    pub(crate) address: IpAddr,
 }
 
 /// Treats one request.
@@ -113,7 +119,7 @@ async fn treat(
         snapshot,
         principal,
         access,
-        client: ends.peer.ip(),
+        address: ends.peer.ip(),
     };
     match (endpoint, request.method()) {
         (Endpoint::Mcp, &Method::POST) => streamable::post(granted, request).await,
@@ -132,13 +138,26 @@ fn authenticate(
     ends: Ends,
     headers: &HeaderMap,
 ) -> Result<Principal, Rejection> {
-    snapshot
-        .auth
-        .authenticate(headers, SystemTime::now())
-        .map_err(|error| {
-            tracing::warn!(client = %ends.peer, reason = error.as_str(), "authentication failed");
-            Rejection::Unauthorized(snapshot.auth.www_authenticate(error))
-        })
+    let (address, now) = (ends.peer.ip(), Instant::now());
+    let error = match snapshot.auth.authenticate(headers, SystemTime::now()) {
+        Ok(principal) => {
+            let judged = snapshot.logins.succeeded(address, &principal, now);
+            return judged
+                .map(|()| principal)
+                .map_err(|l| Rejection::Rate(None, l.retry_after));
+        }
+        Err(error) => error,
+    };
+    tracing::warn!(client = %ends.peer, reason = error.as_str(), "authentication failed");
+    // Only a key that could have been one is a guess: clients that ask without a key, or with what
+    // another server wants, learn what is wanted here.
+    if error == AuthError::Invalid {
+        let counted = snapshot.logins.failed(address, now);
+        counted.map_err(|limited| Rejection::Rate(None, limited.retry_after))?;
+    }
+    Err(Rejection::Unauthorized(
+        snapshot.auth.www_authenticate(error),
+    ))
 }
 
 /// A page asks what it may send: only configured origins get an answer that helps.
@@ -176,6 +195,40 @@ fn health(server: &Server, method: &Method) -> Result<Response<Body>, Rejection>
 }
 
 impl Granted {
+    /// The backend that the request is for.
+    pub(crate) fn served(&self) -> Result<&Served, Rejection> {
+        self.snapshot
+            .backends
+            .get(&self.backend)
+            .ok_or(Rejection::NotFound)
+    }
+
+    /// Counts a message; `tool` is the one that it calls.
+    pub(crate) fn count(&self, tool: Option<&str>) -> Result<(), Limited> {
+        if let Some(rates) = &self.snapshot.rates {
+            rates.check(&self.principal)?;
+        }
+        match self.snapshot.backends.get(&self.backend) {
+            Some(served) => served.limits.check(&self.principal, tool),
+            None => Ok(()),
+        }
+    }
+
+    /// Counts a request, and takes a place among those in flight.
+    pub(crate) fn admit(&self, tool: Option<&str>) -> Result<InFlight, Limited> {
+        self.count(tool)?;
+        match self.snapshot.backends.get(&self.backend) {
+            Some(served) => served.limits.enter(&self.principal),
+            None => Ok(InFlight::free()),
+        }
+    }
+
+    /// Keeps a place for a session that opens.
+    pub(crate) fn reserve(&self) -> Result<Place, OpenError> {
+        self.snapshot.logins.remember(self.address, &self.principal);
+        self.server.sessions.reserve(&self.principal)
+    }
+
     /// The caller's own session on this backend and transport. Whatever else an id may name, it is
     /// the same 404.
     pub(crate) fn session(

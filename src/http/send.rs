@@ -3,14 +3,24 @@
 //! What both transports share. Invariant: nothing reaches a session without a
 //! [`Permit`](crate::policy::Permit).
 
-use std::{net::IpAddr, sync::Arc, time::SystemTime};
+use std::{
+    borrow::Cow,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
 
 use crate::{
     backend::Failure,
-    frame::{self, Frame, Kind},
-    http::reject::{Rejection, denied_error, instance_error, send_error},
+    frame::{self, Frame, FrameError, Kind, Refused},
+    http::{
+        exchange::Granted,
+        reject::{Rejection, denied_error, instance_error, rate_error, send_error},
+    },
+    limit::{InFlight, Limited},
     policy::{Circumstances, Denied, Permit},
-    session::{SendError, Session, empty_result, peer::failure_error},
+    session::{EndReason, SendError, Session, empty_result, peer::failure_error},
 };
 
 /// Why a request was not handed over.
@@ -20,84 +30,86 @@ pub(crate) enum Refusal {
     Denied(Denied),
     /// The session or its instance.
     Send(SendError),
+    /// A limit.
+    Limited(Limited),
 }
 
-/// A request from `client`: its answer comes on `lane`.
+impl Refusal {
+    /// The answer to the request, and when to try again where that is known.
+    pub(crate) fn answer(&self, id: &[u8]) -> (Bytes, Option<Duration>) {
+        match self {
+            Self::Denied(denied) => (denied_error(id, denied), None),
+            Self::Send(error) => (send_error(id, *error), error.retry_after()),
+            Self::Limited(limited) => (
+                rate_error(id, limited.retry_after),
+                Some(limited.retry_after),
+            ),
+        }
+    }
+}
+
+/// The messages of an array; `initialize` may not stand in one (2025-03-26, basic/lifecycle).
+pub(crate) fn batch(body: Bytes) -> Result<Vec<Frame>, Rejection> {
+    let frames = Frame::batch_from_client(body, MAX_BATCH)?;
+    match frames.iter().find(|frame| frame.method() == "initialize") {
+        Some(frame) => Err(Rejection::Frame(Refused {
+            error: FrameError::Batch,
+            id: frame.id_bytes(),
+        })),
+        None => Ok(frames),
+    }
+}
+
+/// A request: its answer comes on `lane`.
 pub(crate) async fn request(
+    granted: &Granted,
     session: &Arc<Session>,
     frame: Frame,
     lane: u32,
-    client: IpAddr,
 ) -> Result<(), Refusal> {
-    let permit = check(session, frame, client).map_err(Refusal::Denied)?;
+    // A probe for the revision without sessions. Some servers speak both and stay with whichever
+    // they hear first; in a session it must not be that one.
+    if frame.method() == "server/discover" || frame.meta_protocol_version().is_some() {
+        return Err(Refusal::Denied(Denied::Method));
+    }
+    if !session.is_open_for(frame.method()) {
+        return Err(Refusal::Send(SendError::OutOfTurn));
+    }
+    let permit = check(granted, session, frame).map_err(Refusal::Denied)?;
     let frame = permit.frame();
+    let slot = match frame.method() {
+        // It was counted when its session opened.
+        "initialize" => InFlight::free(),
+        _ => granted
+            .admit(tool_of(frame).as_deref())
+            .map_err(Refusal::Limited)?,
+    };
     if !session.has_own_instance() {
         let id = frame.id_bytes().unwrap_or_default();
         if frame.method() == "initialize" {
-            let answer = match session.greet(frame).await {
-                Ok(result) => match session.access().redact_result(&result) {
-                    Ok(result) => frame::result_response(&id, &result),
-                    Err(_) => failure_error(&id, Failure::Unreadable),
-                },
-                Err(_) => instance_error(&id),
-            };
-            session.answer(lane, answer);
+            greet(session, frame, &id, lane).await;
             return Ok(());
         }
-        if session.settles_subscription(frame) {
-            session.answer(lane, empty_result(&id));
-            return Ok(());
+        match session.subscription(frame) {
+            Ok(true) => {}
+            Ok(false) => {
+                session.answer(lane, empty_result(&id));
+                return Ok(());
+            }
+            Err(error) => return Err(Refusal::Send(error)),
         }
     }
-    session.call(permit, lane).map_err(Refusal::Send)
-}
-
-/// A notification. What policy denies is not known here, and so is passed over.
-pub(crate) fn notification(
-    session: &Session,
-    frame: Frame,
-    client: IpAddr,
-) -> Result<(), Rejection> {
-    match check(session, frame, client) {
-        Ok(permit) => session.notify(permit).map_err(refused),
-        Err(denied) => {
-            tracing::debug!(session = session.number(), %denied, "passed over a notification");
-            Ok(())
-        }
-    }
-}
-
-/// A response to what the child asked.
-pub(crate) fn response(session: &Session, frame: &Frame) -> Result<(), Rejection> {
-    session.respond(frame).map_err(refused)
-}
-
-/// Any message, where what goes wrong is told on its lane.
-pub(crate) async fn any(session: &Arc<Session>, frame: Frame, lane: u32, client: IpAddr) {
-    let id = frame.id_bytes().unwrap_or_default();
-    match frame.kind() {
-        Kind::Request => {
-            let error = match request(session, frame, lane, client).await {
-                Ok(()) => return,
-                Err(Refusal::Denied(denied)) => denied_error(&id, &denied),
-                Err(Refusal::Send(error)) => send_error(&id, error),
-            };
-            session.answer(lane, error);
-        }
-        // There is nobody to tell.
-        Kind::Notification => drop(notification(session, frame, client)),
-        Kind::Result | Kind::Error => drop(response(session, &frame)),
-    }
+    session.call(permit, lane, slot).map_err(Refusal::Send)
 }
 
 /// Asks policy, and tells the log what its rules say.
-fn check(session: &Session, frame: Frame, client: IpAddr) -> Result<Permit, Denied> {
+fn check(granted: &Granted, session: &Session, frame: Frame) -> Result<Permit, Denied> {
     let at = Circumstances {
-        client,
+        client: granted.address,
         session: session.digest(),
         time: SystemTime::now(),
     };
-    let checked = session.access().check(frame, &at);
+    let checked = granted.access.check(frame, &at);
     let notes = match &checked {
         Ok(permit) => permit.notes(),
         Err(denied) => denied.notes(),
@@ -116,9 +128,83 @@ fn check(session: &Session, frame: Frame, client: IpAddr) -> Result<Permit, Deni
     checked
 }
 
+/// Answers `initialize` on a common instance, which the gateway has greeted itself.
+async fn greet(session: &Session, frame: &Frame, id: &[u8], lane: u32) {
+    match session.greet(frame).await {
+        Ok(result) => {
+            let answer = match session.access().redact_result(&result) {
+                Ok(result) => frame::result_response(id, &result),
+                Err(_) => failure_error(id, Failure::Unreadable),
+            };
+            session.answer(lane, answer);
+        }
+        Err(_) => {
+            session.answer(lane, instance_error(id));
+            session.end(EndReason::NoStart);
+        }
+    }
+}
+
+/// A notification. What policy denies is not known here, and so is passed over.
+pub(crate) fn notification(
+    granted: &Granted,
+    session: &Session,
+    frame: Frame,
+) -> Result<(), Rejection> {
+    // What takes work away, and what every session begins with, is never too much.
+    if !matches!(
+        frame.method(),
+        "notifications/cancelled" | "notifications/initialized"
+    ) {
+        let counted = granted.count(None);
+        counted.map_err(|limited| Rejection::Rate(None, limited.retry_after))?;
+    }
+    match check(granted, session, frame) {
+        Ok(permit) => session.notify(permit).map_err(refused),
+        Err(denied) => {
+            tracing::debug!(session = session.number(), %denied, "passed over a notification");
+            Ok(())
+        }
+    }
+}
+
+/// A response to what the child asked.
+pub(crate) fn response(session: &Session, frame: &Frame) -> Result<(), Rejection> {
+    session.respond(frame).map_err(refused)
+}
+
+/// Any message, where what goes wrong is told on its lane.
+pub(crate) async fn any(granted: &Granted, session: &Arc<Session>, frame: Frame, lane: u32) {
+    let id = frame.id_bytes().unwrap_or_default();
+    match frame.kind() {
+        Kind::Request => {
+            let Err(refusal) = request(granted, session, frame, lane).await else {
+                return;
+            };
+            let (error, _) = refusal.answer(&id);
+            session.answer(lane, error);
+        }
+        // There is nobody to tell.
+        Kind::Notification => drop(notification(granted, session, frame)),
+        Kind::Result | Kind::Error => drop(response(session, &frame)),
+    }
+}
+
+/// The tool that a request calls.
+fn tool_of(frame: &Frame) -> Option<Cow<'_, str>> {
+    if frame.method() == "tools/call" {
+        frame.name()
+    } else {
+        None
+    }
+}
+
 fn refused(error: SendError) -> Rejection {
     match error {
         SendError::Ended => Rejection::NotFound,
-        SendError::Busy | SendError::DuplicateId => Rejection::Limit(None),
+        _ => Rejection::Limit(None),
     }
 }
+
+/// Messages in one array.
+const MAX_BATCH: usize = 64;

@@ -45,7 +45,9 @@ impl Peer for Session {
     }
 
     fn ended(&self) {
-        self.end(EndReason::Instance);
+        if !self.state.lock().greeting {
+            self.end(EndReason::Instance);
+        }
     }
 }
 
@@ -64,10 +66,9 @@ impl Session {
     }
 
     fn redacted(&self, access: &Access, frame: Frame) -> Option<Frame> {
-        let method = frame.method().to_owned();
         let redacted = access.redact(frame);
         if let Err(error) = &redacted {
-            tracing::warn!(session = self.number, method, %error, "withheld a message");
+            tracing::warn!(session = self.number, %error, "withheld a message");
         }
         redacted.ok()
     }
@@ -83,6 +84,7 @@ impl Session {
             return;
         }
         if let (Kind::Result, Some(result)) = (frame.kind(), frame.result()) {
+            state.agreed = true;
             state.version = version::agreed(result);
             if let Some(lease) = &state.lease {
                 lease.confirm();
@@ -127,6 +129,7 @@ pub(crate) fn failure_error(id: &[u8], failure: Failure) -> Bytes {
     let (code, message) = match failure {
         Failure::Crashed => (-32011, "The server ended before it answered"),
         Failure::Unreadable => (-32011, "The server's answer can't be read or is too large"),
+        Failure::NotStarted => (-32011, "The server didn't start in time"),
         Failure::TimedOut => (-32012, "The server didn't answer in time"),
         Failure::Cancelled => (-32603, "The request was cancelled"),
     };

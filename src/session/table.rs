@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -42,7 +42,9 @@ pub struct Table {
     config: RwLock<Config>,
     sessions: RwLock<HashMap<SessionId, Arc<Session>>>,
     counts: Mutex<HashMap<Principal, usize>>,
+    /// What may wait for readers, of everybody and of each principal.
     budget: Arc<Budget>,
+    shares: Mutex<HashMap<Principal, Weak<Budget>>>,
 }
 
 /// A place among the sessions.
@@ -65,13 +67,13 @@ impl Table {
     /// An empty table.
     #[must_use]
     pub fn new(config: Config) -> Arc<Self> {
-        // Four readers may be as slow as can be at any time; the fifth loses its stream.
-        let budget = Arc::new(Budget::new(config.max_waiting.saturating_mul(4)));
+        let budget = Arc::new(Budget::new((config.max_waiting + SLACK).saturating_mul(4)));
         Arc::new(Self {
             config: RwLock::new(config),
             sessions: RwLock::default(),
             counts: Mutex::default(),
             budget,
+            shares: Mutex::default(),
         })
     }
 
@@ -161,6 +163,19 @@ impl Table {
         for session in self.all() {
             session.sweep(now, &config);
         }
+        self.budget.sweep(now);
+    }
+
+    /// What may wait for the readers of one principal: a quarter, so that one can't starve all.
+    fn share(&self, principal: &Principal, limit: usize) -> Arc<Budget> {
+        let mut shares = self.shares.lock();
+        if let Some(share) = shares.get(principal).and_then(Weak::upgrade) {
+            return share;
+        }
+        shares.retain(|_, share| share.strong_count() > 0);
+        let share = Arc::new(Budget::share(self.budget.clone(), limit));
+        shares.insert(principal.clone(), Arc::downgrade(&share));
+        share
     }
 
     fn release(&self, principal: &Principal) {
@@ -195,6 +210,8 @@ impl Place {
         // The instance may have ended in between; its peers were told before this one was known.
         if session.instance.has_ended() {
             session.end(EndReason::Instance);
+            // It may have been over before it stood in the table.
+            self.table.forget(&session);
             return Err(OpenError::Failed);
         }
         Ok(session)
@@ -214,7 +231,7 @@ fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Openin
     let bounds = Bounds {
         replay: config.replay_buffer,
         waiting: config.max_waiting,
-        budget: table.budget.clone(),
+        budget: table.share(&principal, config.max_waiting + SLACK),
     };
     let now = Instant::now();
     Arc::new_cyclic(|me| Session {
@@ -231,6 +248,9 @@ fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Openin
             calls: HashMap::new(),
             access: opening.access,
             version: None,
+            begun: false,
+            greeting: false,
+            agreed: false,
             starting: None,
             last_used: now,
             // A standing stream that never comes is as good as one that broke.
@@ -243,6 +263,8 @@ fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Openin
     })
 }
 
+/// The longest message grows a little when it gets its client's id.
+const SLACK: usize = 64 * 1024;
 /// How often sessions are looked over.
 const SWEEP: Duration = Duration::from_millis(500);
 
