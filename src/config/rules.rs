@@ -68,7 +68,7 @@ fn redaction(table: &Table<'_>, pattern: Option<Text>, replace: Option<Text>) ->
                 }
                 PatternError::TooLarge => {
                     let message = "this pattern is too large to be searched for in bounded time";
-                    let help = "use (?-u:\\w) and the like for ASCII, and smaller repetitions";
+                    let help = "use smaller repetitions, and fewer of them one after the other";
                     (0..pattern.value.len(), message.to_owned(), help)
                 }
                 PatternError::Empty => {
@@ -139,11 +139,10 @@ fn rule(
                 } else {
                     &fault.message
                 };
-                let mut problem = Problem::error(shown).at(&part(cx, when, fault.range));
-                if let Some(help) = fault.help.filter(|_| !when.outside) {
-                    problem = problem.help(help);
-                }
-                cx.report(problem);
+                let help = fault.help.filter(|_| !when.outside);
+                let help = help.unwrap_or_else(|| "try it with its text written out".to_owned());
+                let problem = Problem::error(shown).at(&part(cx, when, fault.range));
+                cx.report(problem.help(help));
             }
             None
         }

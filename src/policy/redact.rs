@@ -61,7 +61,7 @@ impl Redactions {
     /// A child's message as its client may see it.
     ///
     /// What the client itself chose (ids, progress tokens) stays, since it would not find its call
-    /// again.
+    /// again; so does the revision in the answer to `initialize`.
     ///
     /// # Errors
     /// [`Unreadable`]: the message must not pass at all.
@@ -81,6 +81,7 @@ impl Redactions {
         let kept = frame
             .progress_token()
             .or(frame.cancelled_id())
+            .or_else(|| agreed_version(&frame))
             .and_then(|token| within(part, token));
         let pass = Pass::new(redactions, part.len());
         match pass.redacted(part, kept)? {
@@ -100,8 +101,9 @@ impl Redactions {
         let Some(redactions) = &self.0 else {
             return Ok(Cow::Borrowed(result));
         };
+        let kept = version_in(result).and_then(|version| within(result, version));
         let pass = Pass::new(redactions, result.len());
-        let redacted = pass.redacted(result, None)?;
+        let redacted = pass.redacted(result, kept)?;
         Ok(redacted.map_or(Cow::Borrowed(result), Cow::Owned))
     }
 }
@@ -215,6 +217,24 @@ impl From<Exhausted> for Unreadable {
     fn from(_: Exhausted) -> Self {
         Self
     }
+}
+
+/// The revision that a child agrees to: a date, which a pattern for dates must not take away.
+fn agreed_version(frame: &Frame) -> Option<&[u8]> {
+    version_in(frame.result()?)
+}
+
+fn version_in(result: &[u8]) -> Option<&[u8]> {
+    memchr::memmem::find(result, b"\"protocolVersion\":")?;
+    let mut members = scan::Members::of(result);
+    let (_, version) = members.find(|(key, _)| *key == b"\"protocolVersion\"")?;
+    let date = |at: usize, byte: u8| match at {
+        0 | 11 => byte == b'"',
+        5 | 8 => byte == b'-',
+        _ => byte.is_ascii_digit(),
+    };
+    let is_date = version.len() == 12 && version.iter().enumerate().all(|(at, b)| date(at, *b));
+    is_date.then_some(version)
 }
 
 /// Where `inner`, a slice of `outer`, stands in it.

@@ -82,10 +82,9 @@ impl Session {
     }
 
     fn redacted(&self, access: &Access, frame: Frame) -> Option<Frame> {
-        let method = frame.method().to_owned();
         let redacted = access.redact(frame);
         if let Err(error) = &redacted {
-            tracing::warn!(session = self.number, method, %error, "withheld a message");
+            tracing::warn!(session = self.number, %error, "withheld a message");
         }
         redacted.ok()
     }

@@ -138,7 +138,8 @@ impl Check<'_> {
             return Ok((Node::Const(Const::Type(known)), Type::Name));
         }
         let known: Vec<_> = facts::names().collect();
-        let help = format!("the variables are {}", known.join(", "));
+        let all = format!("the variables are {}", known.join(", "));
+        let help = place::instead(name, known, &all);
         Err(self.fault(expr, format!("no variable is named `{name}`"), &help))
     }
 
@@ -161,7 +162,9 @@ impl Check<'_> {
                 None => {
                     let known: Vec<_> = members.iter().map(|(member, _)| *member).collect();
                     let message = format!("`{name}` has no `{}`", select.field);
-                    Err(self.fault(expr, message, &format!("it has {}", known.join(", "))))
+                    let all = format!("it has {}", known.join(", "));
+                    let help = place::instead(&select.field, known, &all);
+                    Err(self.fault(expr, message, &help))
                 }
             };
         }

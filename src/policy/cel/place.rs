@@ -83,6 +83,24 @@ fn token(expr: &Expr, mut place: Range<usize>) -> Range<usize> {
     place
 }
 
+/// What to write instead of a name that isn't known: the one it was probably meant to be, or else
+/// what there is.
+pub(super) fn instead<'a>(
+    name: &str,
+    known: impl IntoIterator<Item = &'a str>,
+    otherwise: &str,
+) -> String {
+    let near = known
+        .into_iter()
+        .map(|known| (strsim::damerau_levenshtein(name, known), known))
+        .filter(|(distance, known)| *distance <= known.len().max(3) / 3)
+        .min_by_key(|(distance, _)| *distance);
+    match near {
+        Some((_, known)) => format!("did you mean `{known}`?"),
+        None => otherwise.to_owned(),
+    }
+}
+
 /// A fault of the whole.
 pub(super) fn whole(text: &str, message: &str, help: &str) -> Fault {
     Fault {
@@ -98,11 +116,15 @@ pub(super) fn syntax(text: &str, position: (isize, isize), message: &str) -> Fau
     let next = text[start..].chars().next().map_or(0, char::len_utf8);
     let message = message.trim_start_matches("Syntax error: ");
     let message = message.split(" expecting {").next().unwrap_or_default();
-    let message = message.replace("'<EOF>'", "the end").replace('\n', " ");
+    let message = if message.contains("'<EOF>'") {
+        "it ends too early".to_owned()
+    } else {
+        message.replace('\n', " ")
+    };
     Fault {
         range: start..start + next,
         message: format!("not an expression: {message}"),
-        help: None,
+        help: Some("conditions are written in CEL: https://cel.dev".to_owned()),
     }
 }
 

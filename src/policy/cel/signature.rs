@@ -7,6 +7,7 @@ use super::{
     check::{Check, Checked, Typed},
     clock,
     node::{Const, Function, Node, Operator, Part},
+    place,
     types::Type,
 };
 
@@ -30,7 +31,8 @@ impl Check<'_> {
         }
         let Some((function, member)) = named(name) else {
             let message = format!("no function is named `{name}`");
-            return Err(self.fault(expr, message, FUNCTIONS));
+            let help = place::instead(name, NAMES, FUNCTIONS);
+            return Err(self.fault(expr, message, &help));
         };
         let outcome = outcome(function, &kinds).filter(|_| match member {
             Style::Global => !is_member,
@@ -270,6 +272,30 @@ fn usage(function: Function) -> &'static str {
         _ => "it converts one value of another type",
     }
 }
+
+/// What a name that isn't known may be meant to be.
+const NAMES: [&str; 20] = [
+    "has",
+    "size",
+    "contains",
+    "startsWith",
+    "endsWith",
+    "matches",
+    "all",
+    "exists",
+    "exists_one",
+    "filter",
+    "map",
+    "type",
+    "duration",
+    "timestamp",
+    "string",
+    "getHours",
+    "getMinutes",
+    "getDayOfWeek",
+    "getDate",
+    "getFullYear",
+];
 
 const FUNCTIONS: &str = "there are has, size, contains, startsWith, endsWith, matches, all, \
                          exists, exists_one, filter, map, type, dyn, the conversions, and \

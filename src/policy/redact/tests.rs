@@ -79,6 +79,16 @@ fn what_is_no_string_value_stays() {
 }
 
 #[test]
+fn a_pattern_for_dates_leaves_the_revision() {
+    let dates = redactions(&[(r"\d{4}-\d{2}-\d{2}", "[date]")]);
+    let text = r#"{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-06-18","x":{"protocolVersion":"2025-06-18"},"instructions":"since 2025-06-18"}}"#;
+    let wanted = r#"{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-06-18","x":{"protocolVersion":"[date]"},"instructions":"since [date]"}}"#;
+    assert_eq!(redacted(&dates, text), wanted);
+    let text = r#"{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"on 2025-06-18"}}"#;
+    assert_eq!(redacted(&dates, text), text.replace("2025-06-18", "[date]"));
+}
+
+#[test]
 fn patterns_are_applied_one_after_the_other() {
     let both = redactions(&[("secret", "token=x"), (r"token=\S", "[token]")]);
     let text = r#"{"jsonrpc":"2.0","id":1,"result":{"t":"secret token=y"}}"#;
