@@ -13,6 +13,7 @@
 
 mod auth;
 mod batch;
+mod drain;
 mod hostile_child;
 mod hostile_client;
 mod http_framing;
@@ -23,6 +24,7 @@ mod origin;
 #[allow(dead_code, reason = "the subjects that use it come one by one")]
 mod process;
 mod refusals;
+mod reload;
 #[allow(dead_code, reason = "the subjects that use it come one by one")]
 mod rig;
 mod roles;
