@@ -104,6 +104,7 @@ pub(crate) fn delete(granted: &Granted, headers: &HeaderMap) -> Result<Response<
     let session = head
         .session
         .ok_or(Rejection::BadRequest("Mcp-Session-Id is required"))??;
+    head.version?;
     session.end(EndReason::Client);
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -262,6 +263,7 @@ async fn batch(
         })
     };
     let session = head.session.ok_or_else(refused)??;
+    head.version?;
     if !session.version().is_some_and(Version::batches) {
         return Err(refused());
     }

@@ -111,14 +111,16 @@ struct Lane {
     owed: Option<usize>,
     /// The last event that a reader took.
     delivered: u64,
-    /// The number of the event that a stream begins with; older than all others of its lane.
-    prime: u64,
+    /// A number for the event that the next reader's stream begins with: older than all that it
+    /// will get.
+    prime: Option<u64>,
 }
 
 impl Streams {
     pub(crate) fn new(bounds: Bounds) -> Self {
         let standing = Lane {
             streams: true,
+            prime: Some(1),
             ..Lane::default()
         };
         Self {
@@ -126,7 +128,7 @@ impl Streams {
             lanes: BTreeMap::from([(STANDING, standing)]),
             sent: VecDeque::new(),
             sent_bytes: 0,
-            next_seq: 1,
+            next_seq: 2,
             next_lane: 1,
             next_generation: 1,
         }
@@ -143,7 +145,7 @@ impl Streams {
         let (first, receiver) = oneshot::channel();
         let prime = self.number();
         let lane = Lane {
-            prime,
+            prime: Some(prime),
             delivered: prime,
             first: Some(first),
             streams,
@@ -265,7 +267,12 @@ impl Streams {
             return Attached::Unknown;
         }
         let from = after.unwrap_or(open.delivered);
-        let own_prime = open.prime;
+        // What waits for a reader that is there is older than any number of now.
+        let prime = match open.reader {
+            Some(reader) if reader != UNCLAIMED => None,
+            _ => open.prime,
+        };
+        let waits = !open.live.is_empty();
         open.reader = Some(generation);
         if let Some(old) = open.waker.take() {
             old.wake();
@@ -274,11 +281,10 @@ impl Streams {
         if let (Some(last), Some(open)) = (missed.last(), self.lanes.get_mut(&lane)) {
             open.delivered = open.delivered.max(last.seq);
         }
-        let prime = match lane {
-            // What is missed has ids of its own.
-            _ if after.is_some() || !missed.is_empty() => None,
-            STANDING => Some(self.number()),
-            _ => Some(own_prime),
+        let prime = match prime {
+            _ if after.is_some() => None,
+            None if !waits => Some(self.number()),
+            prime => prime,
         };
         Attached::Reading(Reading {
             claim,
@@ -413,12 +419,16 @@ impl Streams {
 
     /// Takes a lane from its reader; what waited can be asked for again.
     fn cut(&mut self, number: u32) {
+        let prime = self.number();
         let Some(lane) = self.lanes.get_mut(&number) else {
             return;
         };
         lane.reader = None;
         lane.bytes = 0;
         lane.waiting = None;
+        // Newer than what was read, older than what will wait for the next reader; what waits now
+        // is older, and its own number will do.
+        lane.prime = lane.live.is_empty().then_some(prime);
         if let Some(waker) = lane.waker.take() {
             waker.wake();
         }

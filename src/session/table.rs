@@ -67,7 +67,7 @@ impl Table {
     /// An empty table.
     #[must_use]
     pub fn new(config: Config) -> Arc<Self> {
-        let budget = Arc::new(Budget::new(config.max_waiting.saturating_mul(4)));
+        let budget = Arc::new(Budget::new((config.max_waiting + SLACK).saturating_mul(4)));
         Arc::new(Self {
             config: RwLock::new(config),
             sessions: RwLock::default(),
@@ -231,7 +231,7 @@ fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Openin
     let bounds = Bounds {
         replay: config.replay_buffer,
         waiting: config.max_waiting,
-        budget: table.share(&principal, config.max_waiting),
+        budget: table.share(&principal, config.max_waiting + SLACK),
     };
     let now = Instant::now();
     Arc::new_cyclic(|me| Session {
@@ -262,6 +262,8 @@ fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Openin
     })
 }
 
+/// The longest message grows a little when it gets its client's id.
+const SLACK: usize = 64 * 1024;
 /// How often sessions are looked over.
 const SWEEP: Duration = Duration::from_millis(500);
 

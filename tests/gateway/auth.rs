@@ -279,6 +279,10 @@ async fn what_needs_no_key_tells_nothing_more_than_it_must() {
         "/.well-known/oauth-protected-resource/unknown/mcp",
         "/.well-known/oauth-authorization-server",
         "/.well-known/openid-configuration",
+        "/m/mcp/.well-known/oauth-protected-resource",
+        "/authorize",
+        "/token",
+        "/register",
     ] {
         let reply = rig.client().ask("GET", path).send().await;
         reply.assert_refused(404, "not_found");

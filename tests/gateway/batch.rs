@@ -155,6 +155,19 @@ async fn a_batch_with_anything_wrong_in_it_does_nothing_at_all() {
 }
 
 #[tokio::test]
+async fn a_batch_heeds_the_revision_header_too() {
+    let rig = Rig::start("").await;
+    let mcp = Mcp::open_as(&rig, "m", ALICE, "2025-03-26").await;
+    let headers = [
+        ("mcp-session-id", mcp.session.as_str()),
+        ("mcp-protocol-version", "1999-01-01"),
+    ];
+    let batch = json!([echo(1, "a")]).to_string();
+    let reply = rig.client().post("/m/mcp", ALICE, &headers, batch).await;
+    reply.assert_refused(400, "bad_request");
+}
+
+#[tokio::test]
 async fn what_is_denied_in_a_batch_fails_alone() {
     let rig = Rig::start(
         "[backends.m]\ncommand = [\"misbehave\"]\nfilter = { tools = { deny = [\"env\"] } }",

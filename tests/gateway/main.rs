@@ -21,11 +21,11 @@ mod isolation;
 mod lifecycle;
 mod memory;
 mod origin;
-#[allow(dead_code, reason = "the subjects that use it come one by one")]
+#[allow(dead_code, reason = "a subject may need what no other has used yet")]
 mod process;
 mod refusals;
 mod reload;
-#[allow(dead_code, reason = "the subjects that use it come one by one")]
+#[allow(dead_code, reason = "a subject may need what no other has used yet")]
 mod rig;
 mod roles;
 mod sessions;

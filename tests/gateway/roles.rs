@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::rig::{
     ALICE, BOB, Rig,
-    client::assert_error,
+    client::{Reply, assert_error},
     mcp::{Mcp, Sse, tool_call},
 };
 
@@ -353,39 +353,51 @@ async fn principals_that_share_a_child_see_each_his_own_part_of_it() {
     assert!(bob.call("pid", json!({})).await["result"].is_object());
 }
 
-#[tokio::test]
-async fn what_a_role_takes_away_an_answer_that_cannot_be_read_does_not_show() {
-    let rig = Rig::start(
-        r#"
-        [[auth.keys]]
-        name = "rita"
-        key = "rita-reads-only"
-        roles = ["reader"]
-        [roles.reader]
-        odd = { tools = ["shown"] }
-        [backends.odd]
-        command = ["python3", "-c", '''
-import json, sys
-for line in sys.stdin:
-    asked = json.loads(line)
-    if "id" not in asked: continue
-    answer = {
-        "initialize": '{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"odd","version":"1"}}',
-        "tools/list": '{"tools":[{"name":"hidden","name":"shown"},{"name":"shown","x":1.0},7,{"nome":"x"},{"name":"\\u0068idden"}],"big":9007199254740993}',
-        "prompts/list": '{"prompts":{"name":"shown"}}',
-        "resources/list": '7',
-    }[asked["method"]]
-    print('{"jsonrpc":"2.0","id":%s,"result":%s}' % (json.dumps(asked["id"]), answer), flush=True)
+/// A server of a few lines whose lists are odd; it answers by what stands in the request.
+const ODD: &str = r##"
+[[auth.keys]]
+name = "rita"
+key = "rita-reads-only"
+roles = ["reader"]
+[roles.reader]
+odd = { tools = ["shown"], prompts = ["shown"], resources = ["shown://**"] }
+[backends.odd]
+command = ["sh", "-c", '''
+while read -r line; do
+    id=$${line#*\"id\":}; id=$${id%%[,\}]*}
+    case $line in
+    *\"initialize\"*) result='{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{"name":"odd","version":"1"}}' ;;
+    *\"tools/list\"*) result='{"tools":[{"name":"hidden","name":"shown"},{"name":"shown","x":1.0},7,{"nome":"x"},{"n\u0061me":"shown"},{"name":"\u0068idden"}],"big":9007199254740993}' ;;
+    *\"resources/templates/list\"*) result='{"resourceTemplates":[{"uriTemplate":"shown://{id}","name":"a"},{"uriTemplate":"hidden://{id}","name":"b"}]}' ;;
+    *\"prompts/list\"*) result='{"prompts":{"name":"shown"}}' ;;
+    *\"resources/list\"*) result='7' ;;
+    *) continue ;;
+    esac
+    printf '%s\n' "{\"jsonrpc\":\"2.0\",\"id\":$id,\"result\":$result}"
+done
 ''']
-        "#,
-    )
-    .await;
+"##;
+
+#[tokio::test]
+async fn lists_keep_their_bytes_and_what_cannot_be_read_is_not_shown() {
+    let rig = Rig::start(ODD).await;
     let mcp = Mcp::open(&rig, "odd", READER).await;
-    let reply = mcp
+    let result = |reply: &Reply| {
+        let (_, result) = reply.text().split_once(r#","result":"#).expect("a result");
+        result.strip_suffix('}').expect("an object").to_owned()
+    };
+    let tools = mcp
         .post(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#)
         .await;
-    let result = r#""result":{"tools":[{"name":"shown","x":1.0}],"big":9007199254740993}"#;
-    assert!(reply.text().contains(result), "{reply:?}");
+    assert_eq!(
+        result(&tools),
+        r#"{"tools":[{"name":"shown","x":1.0},{"n\u0061me":"shown"}],"big":9007199254740993}"#
+    );
+    let templates = r#"{"jsonrpc":"2.0","id":1,"method":"resources/templates/list"}"#;
+    assert_eq!(
+        result(&mcp.post(templates).await),
+        r#"{"resourceTemplates":[{"uriTemplate":"shown://{id}","name":"a"}]}"#
+    );
     for method in ["prompts/list", "resources/list"] {
         let answer = mcp.request(method, json!({})).await;
         assert_error(&answer, &answer["id"], -32011);

@@ -344,7 +344,11 @@ async fn a_post_stream_that_broke_can_be_taken_up_again_and_shows_only_its_own()
     let whole = stream.rest().await;
     assert_eq!(whole.len(), 6);
     // From each event on, the rest and no more: nothing of the other stream.
-    for (index, event) in whole.iter().enumerate() {
+    // Who has all of it is told that there is nothing more, in a way that ends his asking.
+    let (last, before) = whole.split_last().unwrap();
+    let nothing = mcp.resume(last.id.as_deref().unwrap()).await;
+    assert_eq!(nothing.status(), 405);
+    for (index, event) in before.iter().enumerate() {
         let mut again = mcp.resume(event.id.as_deref().unwrap()).await;
         assert_eq!(
             (again.status(), again.header("content-type")),
