@@ -142,14 +142,17 @@ async fn a_second_signal_ends_it_at_once() {
     rig.signal(Signal::SIGTERM);
     rig.logged("draining").await;
     rig.signal(Signal::SIGTERM);
+    // Their connections may break off.
     while let Some(reply) = soon("the end of a call", calls.join_next()).await {
-        let reply = reply.expect("an answer, not a broken connection");
-        assert_eq!(reply.json()["error"]["code"], -32011, "{reply:?}");
+        let unanswered = reply.map_or(true, |reply| reply.json()["result"].is_null());
+        assert!(unanswered, "a call of ten minutes has an answer");
     }
     assert_eq!(rig.ended().await, Some(0));
-    for (pid, command) in tree {
-        assert!(kill(Pid::from_raw(pid), None).is_err(), "{command} is left");
-    }
+    let lives = |pid: i32| kill(Pid::from_raw(pid), None).is_ok();
+    until("the end of the whole tree", || {
+        !tree.iter().any(|(pid, _)| lives(*pid))
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@
 
 mod auth;
 mod batch;
+mod commands;
 mod drain;
 mod hostile_child;
 mod hostile_client;
