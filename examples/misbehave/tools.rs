@@ -281,10 +281,7 @@ fn ending(peer: &Peer, id: &str, line: &Line, name: &str) -> bool {
             process::exit(0);
         }
         "endless" => faults::endless(peer, line.number("mib", 64)),
-        "silent" => {
-            text(peer, id, "done");
-            peer.fall_silent();
-        }
+        "silent" => peer.answer_last(id, &result("done")),
         "deaf" => {
             peer.deafen(Duration::from_millis(line.number("ms", FOREVER)));
             text(peer, id, "done");

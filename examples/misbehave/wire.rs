@@ -113,10 +113,13 @@ impl Peer {
 
     /// Writes bytes as they are. A pipe that is gone is no error: the reader will see its end.
     pub(crate) fn write(&self, bytes: &[u8]) {
-        if self.0.silent.load(Ordering::Relaxed) {
-            return;
-        }
         let _whole = self.0.out.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.0.silent.load(Ordering::Relaxed) {
+            self.put(bytes);
+        }
+    }
+
+    fn put(&self, bytes: &[u8]) {
         let mut out = io::stdout().lock();
         if self.0.bom_due.swap(false, Ordering::Relaxed) {
             let _ = out.write_all("\u{feff}".as_bytes());
@@ -274,8 +277,11 @@ impl Peer {
         }
     }
 
-    /// Writes nothing from now on.
-    pub(crate) fn fall_silent(&self) {
+    /// Answers with a result, and writes nothing from then on.
+    pub(crate) fn answer_last(&self, id: &str, result: &Value) {
+        let _whole = self.0.out.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = Self::envelope(id, &result.to_string());
+        self.put(format!("{line}{}", self.0.line_end).as_bytes());
         self.0.silent.store(true, Ordering::Relaxed);
     }
 

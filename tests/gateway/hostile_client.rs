@@ -9,6 +9,7 @@ use tokio::{
     net::TcpStream,
     task::JoinSet,
 };
+use tokio_rustls::client::TlsStream;
 
 use crate::{
     process,
@@ -86,24 +87,24 @@ async fn connections_that_say_nothing_stop_nobody_and_are_closed() {
     .await;
 }
 
+/// A head that gets a byte now and then and no end; what the gateway says to that.
+async fn trickle(mut raw: Raw) -> String {
+    raw.write(b"POST /m/mcp HTTP/1.1\r\nHost: local").await;
+    // Twice the time it may take. What is written after the gateway's end is lost.
+    for _ in 0..20 {
+        raw.write(b"h").await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    raw.read_to_end().await
+}
+
 #[tokio::test]
 async fn heads_that_trickle_are_answered_with_408_or_closed_in_time() {
     let rig = Rig::start("[limits]\nheader_timeout = \"1s\"\n").await;
     let mut trickling = JoinSet::new();
     for _ in 0..20 {
-        let mut raw = Raw::connect(&rig).await;
-        trickling.spawn(async move {
-            raw.write(b"POST /m/mcp HTTP/1.1\r\nHost: local").await;
-            let tail = async {
-                loop {
-                    raw.write(b"h").await;
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            };
-            // A byte now and then doesn't prolong it; what is written after the end is lost.
-            let _ = tokio::time::timeout(Duration::from_secs(2), tail).await;
-            raw.read_to_end().await
-        });
+        let raw = Raw::connect(&rig).await;
+        trickling.spawn(trickle(raw));
     }
     still_serves(&rig).await;
     while let Some(answer) = soon("the end of a slow head", trickling.join_next()).await {
@@ -215,29 +216,33 @@ async fn no_descriptors_for_a_child_is_an_error_and_not_the_end() {
     still_serves(&rig).await;
 }
 
+/// Sends a request and leaves: at once, or first with one half of the connection.
+async fn leave(mut tls: TlsStream<TcpStream>, request: String, half: bool) {
+    tls.write_all(request.as_bytes()).await.expect("a request");
+    tls.flush().await.expect("a request");
+    if half {
+        tls.shutdown().await.expect("half a close");
+        let _ = tls.read_to_end(&mut Vec::new()).await;
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_leaves_mid_call_cancels_nothing_and_leaves_nothing() {
     let rig = Rig::start("").await;
     let mcp = Mcp::open(&rig, "m", ALICE).await;
     let before = process::descriptors(rig.pid());
     for half in [true, false] {
+        let mut leaving = JoinSet::new();
         for index in 0..10 {
             let slow = tool_call(
                 &json!(format!("{half} {index}")),
                 "slow",
                 json!({"ms": 300}),
             );
-            let mut tls = rig.client().connect(&[b"http/1.1"]).await;
-            tls.write_all(post(&rig, &mcp, &slow).as_bytes())
-                .await
-                .expect("a request");
-            tls.flush().await.expect("a request");
-            if half {
-                // Says that nothing more comes, and stays for a while.
-                tls.shutdown().await.expect("half a close");
-                tokio::spawn(async move { tls.read_to_end(&mut Vec::new()).await });
-            }
+            let tls = rig.client().connect(&[b"http/1.1"]).await;
+            leaving.spawn(leave(tls, post(&rig, &mcp, &slow), half));
         }
+        soon("the clients' end", leaving.join_all()).await;
         until("the descriptors of before", || {
             process::descriptors(rig.pid()) <= before + 2
         })

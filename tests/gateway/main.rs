@@ -13,6 +13,8 @@
 
 mod auth;
 mod batch;
+mod commands;
+mod drain;
 mod hostile_child;
 mod hostile_client;
 mod http_framing;
@@ -23,6 +25,7 @@ mod origin;
 #[allow(dead_code, reason = "a subject may need what no other has used yet")]
 mod process;
 mod refusals;
+mod reload;
 #[allow(dead_code, reason = "a subject may need what no other has used yet")]
 mod rig;
 mod roles;
