@@ -199,19 +199,21 @@ fn changes_of_lists_that_show_nothing_are_not_told() {
     }
 }
 
-/// A key as it may be written: in another case, escaped, or with a letter that folds to it.
-fn key(name: &'static str) -> impl Strategy<Value = String> {
+/// A key as it may be written: escaped or in another case, `odd` times in ten.
+fn key(name: &'static str, odd: u32) -> impl Strategy<Value = String> {
     let escaped = format!("\\u{:04x}{}", u32::from(name.as_bytes()[0]), &name[1..]);
     let capital = format!("{}{}", name[..1].to_uppercase(), &name[1..]);
-    prop_oneof![
-        6 => Just(name.to_owned()),
-        1 => Just(escaped),
-        1 => Just(capital),
-        1 => Just(name.to_uppercase()),
-    ]
+    let others = prop::sample::select(vec![escaped, capital, name.to_uppercase()]);
+    prop_oneof![10 - odd => Just(name.to_owned()), odd => others]
 }
 
-fn object(members: Vec<(String, String)>) -> String {
+fn one(texts: &[&'static str]) -> impl Strategy<Value = String> + Clone + use<> {
+    prop::sample::select(texts.to_vec()).prop_map(str::to_owned)
+}
+
+type Member = (String, String);
+
+fn object(members: Vec<Member>) -> String {
     let members: Vec<_> = members
         .iter()
         .map(|(key, value)| format!(r#""{key}":{value}"#))
@@ -219,70 +221,89 @@ fn object(members: Vec<(String, String)>) -> String {
     format!("{{{}}}", members.join(","))
 }
 
+/// One good member in any place among a few bad ones.
+fn around(
+    good: impl Strategy<Value = Member>,
+    bad: impl Strategy<Value = Member>,
+) -> impl Strategy<Value = String> {
+    let bad = prop_oneof![3 => Just(None), 1 => bad.prop_map(Some)];
+    (good, bad, any::<bool>()).prop_map(|(good, bad, first)| {
+        let mut members = vec![good];
+        if let Some(bad) = bad {
+            members.insert(usize::from(first), bad);
+        }
+        object(members)
+    })
+}
+
 /// Calls by a client that tries everything.
 fn hostile() -> impl Strategy<Value = String> {
-    let value = prop::sample::select(vec![
+    let path = one(&[
         r#""/srv/a""#,
         r#""/etc""#,
         r#""\u002fsrv/a""#,
+        "null",
+        r#"["/srv/"]"#,
+    ]);
+    let number = one(&[
         "100",
         "101",
         "1e400",
         "-1",
-        "1.0e2",
+        "1.001e2",
         "9007199254740993",
-        "null",
-        "[]",
-        r#"["/srv/"]"#,
-        r#"{"path":"/etc"}"#,
-        "true",
-        r#""""#,
-    ])
-    .prop_map(str::to_owned);
-    let member = (
-        prop_oneof![key("path"), key("n"), Just("other".to_owned())],
-        value,
-    );
-    let arguments = prop::collection::vec(member, 0..4).prop_map(object);
-    let arguments =
-        prop_oneof![8 => arguments, 1 => Just("null".to_owned()), 1 => Just("[1]".to_owned())];
-    let name = prop::sample::select(vec![
+        "\"1\"",
+        "{}",
+    ]);
+    let arguments = prop_oneof![
+        around((key("path", 5), path.clone()), (key("path", 5), path)),
+        around((key("n", 5), number.clone()), (key("n", 5), number)),
+        one(&["null", "[1]", "{}", r#"{"x":{"path":"/etc"}}"#]),
+    ];
+    let name = one(&[
         r#""read_a""#,
+        r#""read_b""#,
         r#""write_a""#,
         r#""read_secret""#,
         r#""\u0072ead_a""#,
-        r#""READ_a""#,
         "1",
+        r#""READ_a""#,
         r#""read_s\u0065cret""#,
         r#"["read_a"]"#,
-    ])
-    .prop_map(str::to_owned);
-    let param = prop_oneof![
-        3 => (key("name"), name),
-        3 => (key("arguments"), arguments),
-        1 => (key("uri"), Just("\"u:\"".to_owned())),
-    ];
-    let params = prop::collection::vec(param, 0..5).prop_map(object);
-    let method = prop::sample::select(vec![
+    ]);
+    let call = (
+        key("name", 1),
+        name.clone(),
+        key("arguments", 1),
+        arguments,
+        any::<bool>(),
+    );
+    let params = (
+        call,
+        prop_oneof![5 => Just(None), 1 => (key("name", 5), name).prop_map(Some)],
+    )
+        .prop_map(|((name, tool, arguments, value, swapped), twin)| {
+            let mut members = vec![(name, tool), (arguments, value)];
+            if swapped {
+                members.reverse();
+            }
+            members.extend(twin);
+            object(members)
+        });
+    let method = one(&[
         r#""tools/call""#,
         r#""tools\/call""#,
         r#""t\u006fols/call""#,
-        r#""Tools/call""#,
-    ])
-    .prop_map(str::to_owned);
-    let envelope = prop_oneof![
-        4 => (key("method"), method),
-        4 => (key("params"), params),
-        1 => (key("id"), Just("2".to_owned())),
-    ];
-    (prop::collection::vec(envelope, 1..4), any::<bool>()).prop_map(|(members, request)| {
+    ]);
+    let other = one(&[r#""ping""#, r#""Tools/call""#]);
+    let method = around((key("method", 1), method), (key("method", 5), other));
+    (method, params, any::<bool>()).prop_map(|(method, params, request)| {
         let head = if request {
-            r#""jsonrpc":"2.0","id":1,"#
+            r#""jsonrpc":"2.0","id":1"#
         } else {
-            r#""jsonrpc":"2.0","#
+            r#""jsonrpc":"2.0""#
         };
-        let rest = object(members);
-        format!("{{{head}{}", &rest[1..])
+        format!(r#"{{{head},"params":{params},{}"#, &method[1..])
     })
 }
 
