@@ -7,6 +7,7 @@
 mod access;
 pub mod cel;
 pub mod filter;
+mod fuzz;
 mod pattern;
 pub mod prune;
 pub mod redact;
@@ -20,6 +21,7 @@ use crate::{frame::Frame, principal::Principal};
 
 pub use self::{
     access::Access,
+    fuzz::fuzz_policy,
     pattern::PatternError,
     prune::{Prune, Unreadable},
     rules::Denial,

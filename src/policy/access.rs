@@ -3,6 +3,9 @@
 //! Owns the order of a decision: method, then what the message is about, then the rules. Invariant:
 //! what was looked at is what is sent, because a permit holds the very frame that was checked.
 
+#[cfg(test)]
+mod tests;
+
 use std::{borrow::Cow, sync::Arc};
 
 use crate::{

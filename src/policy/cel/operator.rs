@@ -69,6 +69,7 @@ impl<'a> Run<'a> {
             (Value::Map(Map::Json(_)), Value::Text(key)) => {
                 self.member(operand, key)?.ok_or(Failure::Key)
             }
+            (Value::Map(_), _) if !is_key(index) => Err(Failure::Types),
             (Value::Map(Map::Json(_)), _) => Err(Failure::Key),
             (Value::Map(Map::Made(pairs)), _) => {
                 for (key, value) in pairs.iter() {
@@ -106,6 +107,7 @@ impl<'a> Run<'a> {
     fn contains(&mut self, haystack: &Value<'a>, needle: &Value<'a>) -> Result<bool, Failure> {
         match (haystack, needle) {
             (Value::Map(Map::Json(raw)), Value::Text(key)) => Ok(self.find(raw, key)?.is_some()),
+            (Value::Map(_), _) if !is_key(needle) => Err(Failure::Types),
             (Value::List(_) | Value::Map(_), _) => {
                 let mut items = Items::of(haystack.clone())?;
                 while let Some(item) = items.next(self)? {
@@ -286,6 +288,14 @@ fn arithmetic<'a>(operator: Operator, left: &Value<'a>, right: &Value<'a>) -> Ou
         _ => return Err(Failure::Types),
     };
     made.ok_or(Failure::Arithmetic)
+}
+
+/// True for what may be a key, and for doubles, which may equal one.
+fn is_key(value: &Value<'_>) -> bool {
+    matches!(
+        value,
+        Value::Text(_) | Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::Double(_)
+    )
 }
 
 fn whole(value: &Value<'_>) -> Option<i128> {

@@ -1,5 +1,7 @@
 //! What the language means, what `check` refuses, and what a condition may cost.
 
+mod oracle;
+
 use std::{
     borrow::Cow,
     time::{Duration, SystemTime},
