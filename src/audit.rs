@@ -12,9 +12,11 @@
 
 mod arguments;
 mod chain;
+mod config;
 mod event;
 mod line;
 mod pending;
+mod place;
 mod queue;
 pub mod reader;
 mod redact;
@@ -25,15 +27,17 @@ mod tail;
 #[cfg(test)]
 mod tests;
 mod text;
+mod threads;
 pub mod verify;
 mod writer;
 
-use std::{cell::Cell, io, path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{cell::Cell, sync::Arc, thread, time::Duration};
 
 use arc_swap::ArcSwap;
 
 pub use self::{
     arguments::{Arguments, DEFAULT_REDACT, patterns},
+    config::{Config, Destination, OnError, OpenError, Sync},
     event::{Decision, Event, Name, SessionDigest, Status},
     line::{Line, LineError},
     pending::{Outcome, Pending},
@@ -49,125 +53,6 @@ use self::{
     store::{LogFile, Output, Repair, Store},
     writer::{Shared, Submitted},
 };
-
-/// `[audit]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
-    /// Where lines go.
-    pub path: Destination,
-    /// Bytes from which on a file is put away; 0: never.
-    pub rotate: u64,
-    /// When a line counts as in the log.
-    pub sync: Sync,
-    /// What happens to calls that can't be recorded.
-    pub on_error: OnError,
-    /// How arguments are recorded.
-    pub arguments: Arguments,
-    /// Regular expressions for keys whose values are masked; see [`patterns`].
-    pub redact: Vec<String>,
-    /// The private key for checkpoints (Ed25519, PKCS#8 PEM); made when there is no such file.
-    pub sign_key: Option<PathBuf>,
-}
-
-/// Where lines go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Destination {
-    /// A file, rotated beside itself.
-    File(PathBuf),
-    /// Standard output; `rotate` and `sync` mean nothing there, and each start begins a chain.
-    Stdout,
-}
-
-/// When a decision counts as in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Sync {
-    /// When it is on the disk.
-    Always,
-    /// When it is in the file; on the disk within 100 ms.
-    #[default]
-    Batch,
-    /// When it is in the file.
-    Never,
-}
-
-/// What happens to calls that can't be recorded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnError {
-    /// They are refused.
-    #[default]
-    Deny,
-    /// They go on; what is lost is counted.
-    Allow,
-}
-
-/// The log couldn't be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// A pattern of `redact` is wrong.
-    #[error("audit.redact: {0}")]
-    Pattern(#[from] regex::Error),
-    /// The folder can't be made.
-    #[error("can't make {}: {source}", path.display())]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A file can't be opened or read.
-    #[error("can't open {}: {source}", path.display())]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Somebody else has a say in what is in the file.
-    #[error("{} {reason}; the audit log must be a file of its own", path.display())]
-    Unfit {
-        /// The file.
-        path: PathBuf,
-        /// What it is.
-        reason: &'static str,
-    },
-    /// Another gateway writes there.
-    #[error("{} is in use by another gateway", path.display())]
-    Locked {
-        /// The file.
-        path: PathBuf,
-    },
-    /// What is in the file is no chain.
-    #[error(
-        "{} is damaged: {why}; look at it with `gatehouse audit verify`, and move it away to begin \
-         a new one", path.display()
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// In which way.
-        why: String,
-    },
-    /// A key can't be read or made.
-    #[error("can't use the key {}: {source}", path.display())]
-    Key {
-        /// Its file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A key file holds something else.
-    #[error("{} holds no key that can be used here", path.display())]
-    NotKey {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The first line couldn't be written.
-    #[error("the audit log can't be written")]
-    Write,
-    /// The system gives no thread.
-    #[error("can't start the audit log's thread: {0}")]
-    Thread(io::Error),
-}
 
 /// A decision that isn't in the log, or not surely: what was decided must not happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -265,14 +150,13 @@ impl Log {
                 Arc::new(settings),
             )),
         };
-        let repaired = (repair.cut > 0).then(|| {
-            format!(
-                "{} bytes of an event that was not finished were cut off",
-                repair.cut
-            )
-        });
+        let mut detail = concat!("version ", env!("CARGO_PKG_VERSION")).to_owned();
+        if repair.cut > 0 {
+            let cut = repair.cut;
+            detail += &format!("; {cut} bytes of an unfinished event were cut off");
+        }
         log.note(&Event {
-            detail: repaired.as_deref(),
+            detail: Some(&detail),
             ..Event::new(Name::GatewayStart)
         });
         log.spawn()?;
@@ -291,11 +175,11 @@ impl Log {
         thread("audit-sync")
             .spawn({
                 let shared = shared.clone();
-                move || writer::run_sync(&shared)
+                move || threads::sync(&shared)
             })
             .map_err(OpenError::Thread)?;
         thread("audit-write")
-            .spawn(move || writer::run(&shared, &settings.scribe))
+            .spawn(move || threads::write(&shared, &settings.scribe))
             .map_err(OpenError::Thread)?;
         Ok(())
     }
@@ -413,8 +297,8 @@ impl Settings {
     fn new(config: &Config) -> Result<Self, OpenError> {
         let key = match &config.path {
             _ if config.arguments == Arguments::None => [0; 32],
-            Destination::File(path) => store::secret(path)?,
-            Destination::Stdout => store::passing_secret()?,
+            Destination::File(path) => place::secret(path)?,
+            Destination::Stdout => place::passing_secret()?,
         };
         let redact = patterns(&config.redact)?;
         Ok(Self {

@@ -4,7 +4,10 @@
 //! go; `seq`, `time` and `prev` are the writer's. Invariant: what stands in an event is borrowed
 //! from whoever reports it, and is text of a peer's unless it is a number.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use super::{arguments::Scribe, text};
 use crate::principal::Principal;
@@ -262,7 +265,10 @@ impl<'a> Event<'a> {
         }
         if let Some(address) = self.client {
             key("client", out);
-            quoted(&address.to_canonical().to_string(), out);
+            match address.to_canonical() {
+                IpAddr::V4(address) => v4(address, out),
+                IpAddr::V6(address) => quoted(&address.to_string(), out),
+            }
         }
         field("backend", self.backend, out);
         if let Some(SessionDigest(digest)) = self.session {
@@ -338,6 +344,15 @@ pub(super) fn key(name: &str, out: &mut Vec<u8>) {
 fn quoted(word: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     out.extend_from_slice(word.as_bytes());
+    out.push(b'"');
+}
+
+/// Appends an address as `to_string` would write it, in a tenth of the time.
+fn v4(address: Ipv4Addr, out: &mut Vec<u8>) {
+    for (octet, before) in address.octets().into_iter().zip(*b"\"...") {
+        out.push(before);
+        text::number(octet.into(), out);
+    }
     out.push(b'"');
 }
 

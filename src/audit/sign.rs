@@ -9,6 +9,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -49,18 +50,34 @@ impl Signer {
             Err(error) if error.kind() == io::ErrorKind::NotFound => make(path).map_err(failed)?,
             read => read.map_err(failed)?,
         };
+        warn_if_exposed(path);
+        let (signer, key) = Self::from_pem(&pem, path)?;
+        publish(&public_path(path), &key).map_err(failed)?;
+        Ok(signer)
+    }
+
+    /// What would keep [`Signer::load`] from working, without making anything.
+    pub(super) fn examine(path: &Path) -> Result<(), OpenError> {
+        match read_small(path) {
+            Ok(pem) => Self::from_pem(&pem, path).map(|_| ()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(OpenError::Key {
+                path: path.to_owned(),
+                source,
+            }),
+        }
+    }
+
+    fn from_pem(pem: &[u8], path: &Path) -> Result<(Self, PublicKey), OpenError> {
         let bad = || OpenError::NotKey {
             path: path.to_owned(),
         };
-        let der = from_pem(&pem, "PRIVATE KEY").ok_or_else(bad)?;
+        let der = from_pem(pem, "PRIVATE KEY").ok_or_else(bad)?;
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).map_err(|_| bad())?;
         let mut key = PublicKey([0; 32]);
         key.0.copy_from_slice(pair.public_key().as_ref());
-        publish(&public_path(path), &key).map_err(failed)?;
-        Ok(Self {
-            pair,
-            public: key.text(),
-        })
+        let public = key.text();
+        Ok((Self { pair, public }, key))
     }
 
     /// The public key in base64.
@@ -168,12 +185,19 @@ fn publish(path: &Path, key: &PublicKey) -> io::Result<()> {
     write_new(path, key.pem().as_bytes(), 0o644)
 }
 
+/// Other users who can read a key can forge what it vouches for.
+pub(super) fn warn_if_exposed(path: &Path) {
+    let mode = fs::metadata(path).map_or(0, |meta| meta.permissions().mode());
+    if mode & 0o077 != 0 {
+        let path = path.display();
+        tracing::warn!(%path, "other users can read this key of the audit log; run chmod 600");
+    }
+}
+
 /// Writes a file that was not there.
 pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
+    options.write(true).create_new(true).mode(mode);
     let mut file = options.open(path)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
     if written.is_err() {
@@ -260,10 +284,8 @@ mod tests {
         assert_eq!(Signer::load(&path).unwrap().public_text(), public);
     }
 
-    #[cfg(unix)]
     #[test]
     fn only_the_owner_reads_the_private_key() {
-        use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
         Signer::load(&path).unwrap();

@@ -30,6 +30,8 @@ pub(super) struct Sink {
     pub(super) taken: Batch,
     /// Outcomes that couldn't be written yet.
     pub(super) carry: Batch,
+    /// The file is not where it should be.
+    pub(super) misplaced: Option<io::Error>,
     /// The file couldn't be put away; not tried again before.
     rotate_after: Option<Instant>,
     lines: Vec<u8>,
@@ -58,6 +60,7 @@ impl Sink {
             keep: false,
             taken: Batch::default(),
             carry: Batch::default(),
+            misplaced: None,
             rotate_after: None,
             lines: Vec::new(),
             clock: Clock::default(),

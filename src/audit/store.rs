@@ -1,26 +1,17 @@
 //! Where lines go: a file of our own, or standard output.
 //!
-//! Owns the file system side of the log: names, permissions, the lock against a second writer,
-//! rotation, and that a write happens whole or not at all. It must never know what a line says.
-//!
-//! Beside `NAME.jsonl` stand `NAME.jsonl.lock` (held while a gateway writes), `NAME.jsonl.key` (of
-//! digests) and what was rotated away: `NAME.FIRST-LAST.jsonl`, named by the `seq` of its first and
-//! last line, 16 digits each, so that the order of names is the order of events.
+//! Owns that a write happens whole or not at all, and rotation. It must never know what a line
+//! says.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read as _, Write as _},
-    os::{
-        fd::AsFd as _,
-        unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
-    },
+    fs::{self, File},
+    io::{self, Write as _},
+    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use nix::fcntl::OFlag;
-
-use super::{OpenError, chain::Chain, tail};
+use super::{OpenError, chain::Chain, place, tail};
 
 /// Takes lines.
 pub(super) trait Store: Send {
@@ -72,17 +63,17 @@ pub(super) struct Repair {
 impl LogFile {
     /// Opens or makes the file, and finds where its chain stands.
     pub(super) fn open(path: &Path) -> Result<(Self, Chain, Repair), OpenError> {
-        let folder = folder(path);
+        let folder = place::folder(path);
         let failed = |source| OpenError::Open {
             path: path.to_owned(),
             source,
         };
-        make_folder(folder).map_err(|source| OpenError::Folder {
+        place::make_folder(folder).map_err(|source| OpenError::Folder {
             path: folder.to_owned(),
             source,
         })?;
-        let lock = lock(path)?;
-        let file = open_log(path)?;
+        let lock = place::lock(path)?;
+        let file = place::open(path)?;
         let size = file.metadata().map_err(failed)?.len();
         let found = tail::read(&file, size, path)?;
         if found.len < size {
@@ -117,7 +108,7 @@ impl LogFile {
     fn begin(&mut self, file: File) {
         self.file = Arc::new(file);
         (self.len, self.first, self.torn) = (0, None, false);
-        sync_folder(&self.path);
+        place::sync_folder(&self.path);
     }
 }
 
@@ -157,17 +148,17 @@ impl Store for LogFile {
             return Ok(());
         };
         self.file.sync_data()?;
-        let archive = archive_path(&self.path, first, last);
+        let archive = place::archive_path(&self.path, first, last);
         if archive.try_exists()? {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         // Nothing has changed yet when there is no room for a new file.
-        let fresh = beside(&self.path, ".new");
+        let fresh = place::beside(&self.path, ".new");
         match fs::remove_file(&fresh) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let file = create_new(&fresh)?;
+        let file = place::create_new(&fresh)?;
         fs::rename(&self.path, &archive)?;
         if let Err(error) = fs::rename(&fresh, &self.path) {
             fs::rename(&archive, &self.path)?;
@@ -180,15 +171,19 @@ impl Store for LogFile {
     fn check(&mut self) -> io::Result<()> {
         let ours = self.file.metadata()?;
         match fs::symlink_metadata(&self.path) {
-            Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                tracing::warn!(path = %self.path.display(), "the audit log's file is gone; beginning a new one");
-                self.begin(create_new(&self.path)?);
-                Ok(())
-            }
-            Ok(_) => Err(io::Error::other("another file is in its place")),
-            Err(error) => Err(error),
+            Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => return Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
+        // Who moves log files away may leave an empty one.
+        let file = place::open(&self.path).map_err(io::Error::other)?;
+        if file.metadata()?.len() > 0 {
+            return Err(io::Error::other("another file is in its place"));
+        }
+        let path = self.path.display();
+        tracing::warn!(%path, "the audit log's file was moved away; going on in a new one");
+        self.begin(file);
+        Ok(())
     }
 }
 
@@ -285,182 +280,4 @@ impl Store for Closed {
     fn check(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// The secret beside the log, 32 random bytes in hex; made when there is none.
-pub(super) fn secret(path: &Path) -> Result<[u8; 32], OpenError> {
-    let path = beside(path, ".key");
-    let failed = |source| OpenError::Key {
-        path: path.clone(),
-        source,
-    };
-    make_folder(folder(&path)).map_err(failed)?;
-    let text = match read_private(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let secret = passing_secret()?;
-            let text = super::text::hex_string(&secret) + "\n";
-            super::sign::write_new(&path, text.as_bytes(), 0o600).map_err(failed)?;
-            text.into_bytes()
-        }
-        Err(error) => return Err(failed(error)),
-    };
-    super::text::parse_hash(text.trim_ascii())
-        .ok_or_else(|| OpenError::NotKey { path: path.clone() })
-}
-
-/// A secret that is kept nowhere.
-pub(super) fn passing_secret() -> Result<[u8; 32], OpenError> {
-    let mut secret = [0; 32];
-    getrandom::fill(&mut secret).map_err(|error| OpenError::Key {
-        path: "the system's random source".into(),
-        source: io::Error::other(error.to_string()),
-    })?;
-    Ok(secret)
-}
-
-fn read_private(path: &Path) -> io::Result<Vec<u8>> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlag::O_NOFOLLOW.bits())
-        .open(path)?;
-    let mut bytes = Vec::new();
-    file.take(1024).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// One writer at a time. The lock is on a file of its own, which outlives rotation; it is never
-/// removed, because between its removal and its return two could hold it.
-fn lock(path: &Path) -> Result<File, OpenError> {
-    let path = beside(path, ".lock");
-    let failed = |source| OpenError::Open {
-        path: path.clone(),
-        source,
-    };
-    let file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .custom_flags(OFlag::O_NOFOLLOW.bits())
-        .open(&path)
-        .map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked {
-            path: path.with_extension(""),
-        }),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
-    }
-}
-
-/// Opens the file, unless somebody else has a say in what is in it.
-fn open_log(path: &Path) -> Result<File, OpenError> {
-    let unfit = |reason| OpenError::Unfit {
-        path: path.to_owned(),
-        reason,
-    };
-    let failed = |source| OpenError::Open {
-        path: path.to_owned(),
-        source,
-    };
-    match fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_symlink() => return Err(unfit("is a symbolic link")),
-        // Opening a pipe would wait for its reader.
-        Ok(meta) if !meta.is_file() => return Err(unfit("is no regular file")),
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let file = create_new(path).map_err(failed)?;
-            sync_folder(path);
-            return Ok(file);
-        }
-        Err(error) => return Err(failed(error)),
-    }
-    let file = options().open(path).map_err(failed)?;
-    let meta = file.metadata().map_err(failed)?;
-    if !meta.is_file() || meta.nlink() != 1 {
-        return Err(unfit("is no regular file with one name"));
-    }
-    if meta.uid() != nix::unistd::geteuid().as_raw() {
-        return Err(unfit("belongs to another user"));
-    }
-    if meta.mode() & 0o022 != 0 {
-        return Err(unfit("can be written by other users"));
-    }
-    Ok(file)
-}
-
-fn create_new(path: &Path) -> io::Result<File> {
-    options().create_new(true).mode(0o600).open(path)
-}
-
-fn options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-    options.read(true).append(true).custom_flags(flags.bits());
-    options
-}
-
-fn make_folder(folder: &Path) -> io::Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-}
-
-/// The folder that a path names a file in.
-pub(super) fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
-/// Makes a new name last through a power cut; a file system that can't isn't worth a stop.
-fn sync_folder(path: &Path) {
-    if let Ok(folder) = File::open(folder(path)) {
-        let _ = folder.sync_all();
-    }
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-/// The name of a file that was put away.
-fn archive_path(path: &Path, first: u64, last: u64) -> PathBuf {
-    let (stem, end) = name_parts(path);
-    path.with_file_name(format!("{stem}.{first:016}-{last:016}{end}"))
-}
-
-/// The files that were put away: the last `seq` and the path of each.
-pub(super) fn archives(path: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
-    let (stem, end) = name_parts(path);
-    let last = |name: &str| -> Option<u64> {
-        let range = name
-            .strip_prefix(&*stem)?
-            .strip_prefix('.')?
-            .strip_suffix(&*end)?;
-        let (first, last) = range.split_once('-')?;
-        let digits = |text: &str| text.len() == 16 && text.bytes().all(|b| b.is_ascii_digit());
-        (digits(first) && digits(last)).then(|| last.parse().ok())?
-    };
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder(path))? {
-        let entry = entry?;
-        if let Some(last) = entry.file_name().to_str().and_then(last) {
-            found.push((last, entry.path()));
-        }
-    }
-    Ok(found)
-}
-
-/// `gatehouse` and `.jsonl`.
-fn name_parts(path: &Path) -> (String, String) {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let end = path
-        .extension()
-        .map(|end| format!(".{}", end.to_string_lossy()));
-    (stem.into_owned(), end.unwrap_or_default())
 }

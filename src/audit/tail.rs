@@ -10,8 +10,9 @@ use super::{
     Name, OpenError,
     chain::Chain,
     line::Line,
+    place,
     reader::{HEAD, MAX_LINE},
-    store, text,
+    text,
 };
 
 /// What was found.
@@ -77,7 +78,7 @@ pub(super) fn before(path: &Path) -> Result<Chain, OpenError> {
         path: path.to_owned(),
         source,
     };
-    let archives = store::archives(path).map_err(|error| failed(store::folder(path), error))?;
+    let archives = place::archives(path).map_err(|error| failed(place::folder(path), error))?;
     let Some((_, newest)) = archives.into_iter().max() else {
         return Ok(Chain::EMPTY);
     };

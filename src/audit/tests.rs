@@ -5,7 +5,7 @@ mod files;
 mod tampering;
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 

@@ -21,26 +21,23 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use super::{
-    Decision, Event, Name, Status, Sync, Unrecorded,
-    arguments::Scribe,
-    chain,
+    Sync, Unrecorded, chain,
     queue::{Batch, Queue, Told},
     sink::{Sink, Written},
-    store::Closed,
 };
 
 /// The log as its handles and threads share it.
 pub(super) struct Shared {
-    queue: Mutex<Queue>,
-    sink: Mutex<Sink>,
-    wake: Condvar,
-    wake_sync: Condvar,
+    pub(super) queue: Mutex<Queue>,
+    pub(super) sink: Mutex<Sink>,
+    pub(super) wake: Condvar,
+    pub(super) wake_sync: Condvar,
     /// The last attempt to write or sync succeeded.
-    healthy: AtomicBool,
+    pub(super) healthy: AtomicBool,
     /// The last attempt to sync failed.
-    sync_failed: AtomicBool,
+    pub(super) sync_failed: AtomicBool,
     /// A sync is under way: writing may have to wait for it.
-    syncing: AtomicBool,
+    pub(super) syncing: AtomicBool,
     /// Callers may write themselves.
     inline: AtomicBool,
     written: AtomicU64,
@@ -171,7 +168,7 @@ impl Shared {
 
     /// Writes what waits, round after round while decisions come; gives the last decision that is
     /// in the log.
-    fn drive<'a>(
+    pub(super) fn drive<'a>(
         &'a self,
         mut queue: MutexGuard<'a, Queue>,
         sink: &mut Sink,
@@ -230,23 +227,29 @@ impl Shared {
     }
 
     fn write(&self, sink: &mut Sink, batch: &Batch, lost: &mut u64, sign: bool) -> Written {
-        let ready = if self.sync_failed.load(Ordering::Relaxed) {
-            sink.store.syncer().map_or(Ok(()), |syncer| syncer.sync())
-        } else {
-            Ok(())
-        };
-        if let Err(error) = ready {
+        if let Err(error) = self.ready(sink) {
             return Written {
                 error: Some(error),
                 ..Written::default()
             };
         }
-        self.sync_failed.store(false, Ordering::Relaxed);
         let mut written = sink.write(batch, lost);
         if sign && written.error.is_none() {
             written.error = sink.sign().err();
         }
         written
+    }
+
+    /// What failed beside writing has to succeed first.
+    fn ready(&self, sink: &mut Sink) -> io::Result<()> {
+        if let Some(error) = sink.misplaced.take() {
+            return Err(error);
+        }
+        if self.sync_failed.load(Ordering::Relaxed) {
+            sink.store.syncer().map_or(Ok(()), |syncer| syncer.sync())?;
+            self.sync_failed.store(false, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     fn settle(&self, sink: &Sink, batch: &Batch, told: &mut Told) -> MutexGuard<'_, Queue> {
@@ -326,158 +329,11 @@ impl Shared {
     }
 }
 
-/// The writing thread: what callers don't write themselves, outcomes, checkpoints, the end.
-pub(super) fn run(shared: &Shared, scribe: &Scribe) {
-    let mut notes_since: Option<Instant> = None;
-    let mut queue = shared.queue.lock();
-    while !queue.closing {
-        let now = Instant::now();
-        let notes = !queue.batch.is_empty() || queue.carried > 0;
-        notes_since = notes.then(|| notes_since.unwrap_or(now));
-        let due = due(&queue, notes_since, now);
-        if due.is_some_and(|due| due <= now) {
-            notes_since = None;
-            queue = work(shared, queue, scribe);
-            continue;
-        }
-        queue.asleep = notes_since.is_none();
-        match due {
-            Some(due) => _ = shared.wake.wait_until(&mut queue, due),
-            None => shared.wake.wait(&mut queue),
-        }
-        queue.asleep = false;
-    }
-    end(shared, queue, scribe);
-}
-
-/// When the thread has something to do.
-fn due(queue: &Queue, notes_since: Option<Instant>, now: Instant) -> Option<Instant> {
-    if queue.busy {
-        // Whoever writes takes most of it with him.
-        return Some(now + LINGER);
-    }
-    if queue.retry_at.is_some() {
-        return queue.retry_at;
-    }
-    if queue.decisions > 0 {
-        return Some(now);
-    }
-    let notes = notes_since.map(|since| since + LINGER);
-    let sign = queue.unsigned_since.map(|since| since + SIGN_AFTER);
-    notes.into_iter().chain(sign).min()
-}
-
-/// Everything that waits, in the thread.
-fn work<'a>(
-    shared: &'a Shared,
-    mut queue: MutexGuard<'a, Queue>,
-    scribe: &Scribe,
-) -> MutexGuard<'a, Queue> {
-    queue.busy = true;
-    if queue.retry_at.is_some() && queue.batch.is_empty() && queue.lost > 0 {
-        // Nothing else may come that says it.
-        let event = Event {
-            decision: Some(Decision::Deny),
-            status: Some(Status::Unrecorded),
-            detail: Some("events could not be written"),
-            ..Event::new(Name::Denied)
-        };
-        let mut middle = Vec::new();
-        event.encode(scribe, &mut middle);
-        queue.push_note(chain::now(), &middle);
-    }
-    drop(queue);
-    let mut sink = shared.sink.lock();
-    if let Err(error) = sink.store.check() {
-        tracing::error!(%error, "the audit log's file was moved away");
-    }
-    shared.drive(shared.queue.lock(), &mut sink, ROUNDS);
-    drop(sink);
-    shared.queue.lock()
-}
-
-/// The last lines.
-fn end<'a>(shared: &'a Shared, mut queue: MutexGuard<'a, Queue>, scribe: &Scribe) {
-    let give_up = Instant::now() + LAST_TRIES;
-    let mut middle = Vec::new();
-    Event::new(Name::GatewayStop).encode(scribe, &mut middle);
-    queue.push_note(chain::now(), &middle);
-    queue.ended = true;
-    loop {
-        while queue.busy {
-            queue.asleep = true;
-            shared.wake.wait(&mut queue);
-        }
-        queue = work(shared, queue, scribe);
-        let left = !queue.batch.is_empty() || queue.carried > 0;
-        if !left || Instant::now() >= give_up {
-            break;
-        }
-        shared.wake.wait_for(&mut queue, RETRY);
-    }
-    drop(queue);
-    let mut sink = shared.sink.lock();
-    let last = sink
-        .sign()
-        .and_then(|()| match (sink.sync, sink.store.syncer()) {
-            (Sync::Always | Sync::Batch, Some(syncer)) => syncer.sync(),
-            _ => Ok(()),
-        });
-    if let Err(error) = last {
-        tracing::error!(%error, "the end of the audit log can't be written");
-    }
-    // Whoever hears of the end may open the log again.
-    sink.store = Box::new(Closed);
-    drop(sink);
-    let mut queue = shared.queue.lock();
-    shared.wake_sync.notify_one();
-    for tell in queue.farewell.drain(..) {
-        let _ = tell.send(());
-    }
-}
-
-/// The syncing thread.
-pub(super) fn run_sync(shared: &Shared) {
-    let mut queue = shared.queue.lock();
-    while !queue.ended {
-        if !queue.unsynced {
-            queue.sync_asleep = true;
-            shared.wake_sync.wait(&mut queue);
-            continue;
-        }
-        shared.wake_sync.wait_for(&mut queue, SYNC_AFTER);
-        queue.unsynced = false;
-        drop(queue);
-        let syncer = shared.sink.lock().store.syncer();
-        shared.syncing.store(true, Ordering::Relaxed);
-        let done = syncer.map_or(Ok(()), |syncer| syncer.sync());
-        shared.syncing.store(false, Ordering::Relaxed);
-        queue = shared.queue.lock();
-        if let Err(error) = done {
-            if shared.healthy.swap(false, Ordering::Relaxed) {
-                tracing::error!(%error, "the audit log can't be synced");
-            }
-            shared.sync_failed.store(true, Ordering::Relaxed);
-            queue.retry_at = Some(Instant::now() + RETRY);
-            shared.wake.notify_one();
-        }
-    }
-}
-
 /// Rounds that a caller writes for others before he goes on.
-const ROUNDS: usize = 4;
-
-/// How long an outcome waits for a decision to go with.
-const LINGER: Duration = Duration::from_millis(20);
+pub(super) const ROUNDS: usize = 4;
 
 /// Pause after a failure; callers who wait hear well within a second.
-const RETRY: Duration = Duration::from_millis(100);
-
-/// From the first line written to the sync, so that it is done within 100 ms.
-const SYNC_AFTER: Duration = Duration::from_millis(60);
+pub(super) const RETRY: Duration = Duration::from_millis(100);
 
 /// The longest that lines stay without a checkpoint.
-const SIGN_AFTER: Duration = Duration::from_secs(60);
-
-/// At the end, how long a failing disk is tried.
-const LAST_TRIES: Duration = Duration::from_secs(2);
+pub(super) const SIGN_AFTER: Duration = Duration::from_secs(60);

@@ -61,7 +61,10 @@ async fn a_torn_last_line_is_cut_off_and_said() {
         let lines = lines(dir.path());
         let detail = lines[4]["detail"].as_str().unwrap();
         assert!(
-            detail.starts_with(&format!("{} bytes", torn.len())),
+            detail.ends_with(&format!(
+                "; {} bytes of an unfinished event were cut off",
+                torn.len()
+            )),
             "{detail}"
         );
         assert_eq!(lines.len(), 8);
@@ -302,4 +305,43 @@ async fn a_log_that_was_moved_away_is_begun_anew_with_the_same_chain() {
     }
     log.stop().await;
     verify::files(&[away, live(dir.path())], &[]).unwrap();
+}
+
+#[tokio::test]
+async fn another_file_in_its_place_is_not_written_to_and_refuses_calls() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(&config(dir.path())).unwrap();
+    let away = dir.path().join("away.jsonl");
+    fs::rename(live(dir.path()), &away).unwrap();
+    fs::write(live(dir.path()), "mine").unwrap();
+    while log.decide(&request(b"1")).await.is_ok() {
+        log.note(&Event::new(Name::SessionClose));
+    }
+    assert_eq!(fs::read(live(dir.path())).unwrap(), b"mine");
+    fs::remove_file(live(dir.path())).unwrap();
+    while log.decide(&request(b"1")).await.is_err() {}
+    log.stop().await;
+    verify::files(&[away, live(dir.path())], &[]).unwrap();
+}
+
+#[tokio::test]
+async fn what_would_keep_it_from_opening_is_told_without_making_anything() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = Config {
+        sign_key: Some(dir.path().join("sign")),
+        ..config(dir.path())
+    };
+    good.examine().unwrap();
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    let pattern = Config {
+        redact: vec!["(".to_owned()],
+        ..good.clone()
+    };
+    assert!(matches!(pattern.examine(), Err(OpenError::Pattern(_))));
+    run(&good, 0..1).await;
+    good.examine().unwrap();
+    fs::set_permissions(live(dir.path()), fs::Permissions::from_mode(0o602)).unwrap();
+    assert!(matches!(good.examine(), Err(OpenError::Unfit { .. })));
+    fs::write(dir.path().join("sign"), "x").unwrap();
+    assert!(matches!(good.examine(), Err(OpenError::NotKey { .. })));
 }

@@ -36,6 +36,8 @@ fn log(events: usize) -> (Vec<String>, PublicKey) {
     )
 }
 
+static LOG: LazyLock<(Vec<String>, PublicKey)> = LazyLock::new(|| log(12));
+
 fn judge(bytes: &[u8], key: PublicKey) -> Result<verify::Report, VerifyError> {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("log.jsonl");
@@ -121,7 +123,7 @@ fn a_chain_written_anew_does_not_have_the_signature() {
 proptest! {
     #[test]
     fn any_other_byte_is_found(at in any::<prop::sample::Index>(), flip in 1_u8..) {
-        let (lines, key) = log(12);
+        let (lines, key) = LOG.clone();
         let mut bytes = lines.concat().into_bytes();
         let at = at.index(bytes.len());
         bytes[at] ^= flip;
@@ -130,7 +132,7 @@ proptest! {
 
     #[test]
     fn lines_that_are_missing_moved_or_added_are_found(a in 0..14_usize, b in 0..15_usize) {
-        let (lines, key) = log(12);
+        let (lines, key) = LOG.clone();
         let mut missing = lines.clone();
         missing.remove(a);
         prop_assert!(a == 0 || judge(missing.concat().as_bytes(), key).is_err());
