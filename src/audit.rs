@@ -191,7 +191,7 @@ impl Log {
     }
 
     /// Records that a request is let through. Its outcome is owed from now on, also when the
-    /// future is dropped before it is done.
+    /// future is dropped before it is done. Await it at once: others may wait for it.
     ///
     /// # Errors
     /// [`Unrecorded`], within a second: it must not be carried out.
@@ -273,6 +273,12 @@ async fn settled(
 ) -> Result<Pending, Unrecorded> {
     let result = match submitted {
         Submitted::Done(result) => result,
+        Submitted::Gathers(gathering, told) => {
+            // Whoever is ready to run brings his decision meanwhile.
+            tokio::task::yield_now().await;
+            drop(gathering);
+            told.await.unwrap_or(Err(Unrecorded::Failed))
+        }
         Submitted::Waits(told) => match tokio::time::timeout(PATIENCE, told).await {
             Ok(told) => told.unwrap_or(Err(Unrecorded::Failed)),
             Err(_) => Err(Unrecorded::Slow),

@@ -3,7 +3,10 @@
 //! Owns the promise that there is an outcome: also when the task that serves it is dropped or
 //! panics.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
 
 use super::{
     Event, Handle, Name, Status,
@@ -49,6 +52,7 @@ impl<'a> Outcome<'a> {
 impl Pending {
     pub(super) fn new(log: Arc<Handle>, parts: Parts, encoded: &[u8]) -> Self {
         let (parts, cuts) = parts.copy(encoded);
+        log.shared.owed.fetch_add(1, Ordering::Relaxed);
         Self {
             log: Some(log),
             parts,
@@ -74,11 +78,18 @@ impl Pending {
 
     /// Nothing happened that there could be an outcome of.
     pub(super) fn forget(mut self) {
-        self.log = None;
+        self.settle();
+    }
+
+    /// Nothing is owed any more.
+    fn settle(&mut self) -> Option<Arc<Handle>> {
+        let log = self.log.take()?;
+        log.shared.owed.fetch_sub(1, Ordering::Relaxed);
+        Some(log)
     }
 
     fn say(&mut self, outcome: Outcome<'_>) {
-        let Some(log) = self.log.take() else { return };
+        let Some(log) = self.settle() else { return };
         super::with_scratch(|out| {
             let (who, rest) = self.parts.split_at(self.cuts.0);
             let (what, trace) = rest.split_at(self.cuts.1 - self.cuts.0);

@@ -45,6 +45,8 @@ pub(super) struct Queue {
     pub(super) asleep: bool,
     /// The syncing thread has to be woken.
     pub(super) sync_asleep: bool,
+    /// Whoever gathers decisions is going to write them: since when.
+    pub(super) gathering: Option<Instant>,
     /// After a failure: when it is tried again.
     pub(super) retry_at: Option<Instant>,
     /// The oldest line that no checkpoint vouches for, where they are signed.

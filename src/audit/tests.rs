@@ -272,3 +272,32 @@ fn many_threads_leave_no_gap_and_keep_their_order() {
     let outcomes = names.iter().filter(|line| line["event"] == "response");
     assert_eq!(outcomes.count(), 1600);
 }
+
+#[tokio::test]
+async fn in_a_crowd_one_writes_for_all_also_when_he_goes_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(&config(dir.path())).unwrap();
+    let mut crowd = Vec::new();
+    for _ in 0..20 {
+        crowd.push(log.admit(&request(b"0")).await.unwrap());
+    }
+    let gatherer = log.admit(&request(b"1"));
+    let follower = log.admit(&request(b"2"));
+    drop(gatherer);
+    let follower = follower.await.unwrap();
+    let (first, second) = tokio::join!(log.admit(&request(b"3")), log.admit(&request(b"4")));
+    for pending in crowd
+        .into_iter()
+        .chain([follower, first.unwrap(), second.unwrap()])
+    {
+        pending.finish(Outcome::new(Status::Ok));
+    }
+    log.stop().await;
+    let lines = lines(dir.path());
+    let of = |id: u64| lines.iter().filter(move |line| line["id"] == id).count();
+    assert_eq!([of(0), of(1), of(2), of(3), of(4)], [40, 2, 2, 2, 2]);
+    let cancelled = lines
+        .iter()
+        .find(|line| line["id"] == 1 && line["event"] == "response");
+    assert_eq!(cancelled.unwrap()["status"], "cancelled");
+}

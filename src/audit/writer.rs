@@ -2,8 +2,9 @@
 //!
 //! Owns the hand-over from those who report events to the file, and the two threads beside it.
 //! Whoever brings a decision while nobody writes and the disk is well writes it himself, with
-//! everything that waits: one `write` into the page cache is cheaper than waking a thread. While
-//! somebody writes, decisions gather and go with his next round. What may take long (syncing,
+//! everything that waits: one `write` into the page cache is cheaper than waking a thread. With
+//! many requests in flight he first lets the others run who are ready to, so that one `write` does
+//! for all. While somebody writes, decisions gather and go with his next round. What may take long (syncing,
 //! rotation, a disk that fails) is the threads'. Invariants: one at a time writes
 //! ([`Queue::busy`]); whoever waits is told; the lock on the queue is never held while the disk
 //! works, and is always taken after the one on the sink.
@@ -12,7 +13,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -40,6 +41,8 @@ pub(super) struct Shared {
     pub(super) syncing: AtomicBool,
     /// Callers may write themselves.
     inline: AtomicBool,
+    /// Requests whose outcome is owed.
+    pub(super) owed: AtomicUsize,
     written: AtomicU64,
     lost: AtomicU64,
 }
@@ -50,6 +53,8 @@ pub(super) enum Submitted {
     Done(Result<(), Unrecorded>),
     /// Somebody else is going to write it.
     Waits(oneshot::Receiver<Result<(), Unrecorded>>),
+    /// Whoever holds the gathering is going to write it, when he lets go of it.
+    Gathers(Gathering, oneshot::Receiver<Result<(), Unrecorded>>),
 }
 
 /// How the log does.
@@ -63,6 +68,19 @@ pub struct Health {
     pub lost: u64,
 }
 
+/// The right to write for others, a moment later; that is done when it is dropped.
+pub(super) struct Gathering(Arc<Shared>);
+
+impl Drop for Gathering {
+    fn drop(&mut self) {
+        let mut queue = self.0.queue.lock();
+        queue.gathering = None;
+        if queue.decisions > 0 && !queue.busy {
+            drop(self.0.write_here(queue));
+        }
+    }
+}
+
 impl Shared {
     pub(super) fn new(sink: Sink) -> Arc<Self> {
         let this = Self {
@@ -74,6 +92,7 @@ impl Shared {
             sync_failed: AtomicBool::new(false),
             syncing: AtomicBool::new(false),
             inline: AtomicBool::new(false),
+            owed: AtomicUsize::new(0),
             written: AtomicU64::new(0),
             lost: AtomicU64::new(0),
         };
@@ -100,7 +119,7 @@ impl Shared {
     }
 
     /// Takes a decision and sees to it that it is written.
-    pub(super) fn submit(&self, middle: &[u8]) -> Submitted {
+    pub(super) fn submit(self: &Arc<Self>, middle: &[u8]) -> Submitted {
         let mut queue = self.queue.lock();
         let ticket = match queue.push_decision(chain::now(), middle) {
             Ok(ticket) => ticket,
@@ -110,22 +129,37 @@ impl Shared {
                 return Submitted::Done(Err(refused));
             }
         };
-        if queue.busy {
+        if queue.busy
+            || queue
+                .gathering
+                .is_some_and(|since| since.elapsed() < GATHER)
+        {
             return Submitted::Waits(queue.wait_for(ticket));
         }
-        let sink = self
-            .may_write_here()
-            .then(|| self.sink.try_lock())
-            .flatten();
-        match sink {
+        if self.owed.load(Ordering::Relaxed) >= CROWD && self.may_write_here() {
+            queue.gathering = Some(Instant::now());
+            return Submitted::Gathers(Gathering(self.clone()), queue.wait_for(ticket));
+        }
+        match self.write_here(queue) {
+            Ok(through) if through >= ticket => Submitted::Done(Ok(())),
+            Ok(_) => Submitted::Done(Err(Unrecorded::Failed)),
+            Err(mut queue) => Submitted::Waits(queue.wait_for(ticket)),
+        }
+    }
+
+    /// Writes what waits, unless that is the thread's: then it is woken.
+    fn write_here<'a>(
+        &'a self,
+        queue: MutexGuard<'a, Queue>,
+    ) -> Result<u64, MutexGuard<'a, Queue>> {
+        let sink = self.may_write_here().then(|| self.sink.try_lock());
+        match sink.flatten() {
             Some(mut sink) if !sink.would_rotate(queue.batch.size()) => {
-                let through = self.drive(queue, &mut sink, ROUNDS);
-                let done = through >= ticket;
-                Submitted::Done(done.then_some(()).ok_or(Unrecorded::Failed))
+                Ok(self.drive(queue, &mut sink, ROUNDS))
             }
             _ => {
                 self.wake.notify_one();
-                Submitted::Waits(queue.wait_for(ticket))
+                Err(queue)
             }
         }
     }
@@ -331,6 +365,12 @@ impl Shared {
 
 /// Rounds that a caller writes for others before he goes on.
 pub(super) const ROUNDS: usize = 4;
+
+/// From so many requests in flight on, decisions are gathered before they are written.
+const CROWD: usize = 8;
+
+/// The longest that somebody else gathers.
+const GATHER: Duration = Duration::from_millis(2);
 
 /// Pause after a failure; callers who wait hear well within a second.
 pub(super) const RETRY: Duration = Duration::from_millis(100);
