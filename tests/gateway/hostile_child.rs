@@ -252,6 +252,18 @@ async fn a_session_on_a_warm_backend_gets_an_instance_that_was_started_before() 
     until("replacements", || times(&rig, "instance started") == 4).await;
 }
 
+#[tokio::test]
+async fn the_one_instance_that_may_run_serves_the_first_session_also_while_it_is_warmed() {
+    // A session that comes at once meets the warm instance in the middle of its start.
+    for _ in 0..5 {
+        let limits = "[backends.m]\ncommand = [\"misbehave\"]\nmax_instances = 1\n";
+        let rig = Rig::start(limits).await;
+        let mcp = Mcp::open(&rig, "m", ALICE).await;
+        assert_eq!(mcp.text("echo", json!({"text": "on"})).await, "on");
+        assert_eq!(try_open(&rig, "m", BOB).await.status, 429);
+    }
+}
+
 fn word<'a>(line: &'a str, name: &str) -> &'a str {
     let rest = line.split_once(name).expect("a field").1;
     rest.split(' ').next().expect("a value")
