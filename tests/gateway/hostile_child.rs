@@ -81,10 +81,7 @@ async fn a_crash_fails_every_waiter_at_once_and_ends_that_session_only() {
                 "{how}: {reply:?}"
             );
         }
-        let late = mcp
-            .post(tool_call(&json!(1), "echo", json!({})).to_string())
-            .await;
-        assert_eq!(late.status, 404, "{how}: {late:?}");
+        mcp.is_over().await;
         let again = Mcp::open(&rig, "m", ALICE).await;
         assert_eq!(again.text("echo", json!({"text": how})).await, how);
     }
@@ -297,10 +294,7 @@ async fn a_line_without_end_ends_the_instance_and_nothing_else() {
         // More than one may have been refused before the first refusal was seen.
         assert!(matches!(code, -32011 | -32013), "{code}");
     }
-    let late = mcp
-        .post(tool_call(&json!(1), "echo", json!({})).to_string())
-        .await;
-    assert_eq!(late.status, 404);
+    mcp.is_over().await;
     assert_eq!(other.text("echo", json!({"text": "on"})).await, "on");
 }
 
@@ -396,10 +390,7 @@ async fn half_an_answer_and_an_exit_fail_the_call() {
     let mcp = Mcp::open(&rig, "m", ALICE).await;
     let answer = mcp.call("half", json!({})).await;
     assert_eq!(answer["error"]["code"], -32011, "{answer}");
-    let late = mcp
-        .post(tool_call(&json!(1), "echo", json!({})).to_string())
-        .await;
-    assert_eq!(late.status, 404);
+    mcp.is_over().await;
 }
 
 #[tokio::test]
