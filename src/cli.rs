@@ -4,6 +4,7 @@
 //! are turned into configurations and handed down. Invariant: human output goes to standard error,
 //! machine output to standard output; 0 is success, 1 failure, 2 wrong usage or configuration.
 
+pub mod audit;
 pub mod check;
 pub mod completions;
 pub mod demo;
@@ -112,6 +113,9 @@ pub enum Command {
     /// Make API keys
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Verify and read audit logs
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Print the manual page
@@ -257,6 +261,7 @@ pub fn run(command: Command) -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Key(command) => key::run(&command),
+        Command::Audit(command) => audit::run(&command),
         Command::Completions(args) => completions::run(&args),
         Command::Man => man::run(),
         Command::ExampleServer => match example_server::run() {

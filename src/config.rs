@@ -5,6 +5,7 @@
 //! error; every problem is found in one pass and shown with its place.
 
 mod access;
+mod audit;
 mod backends;
 mod context;
 mod environment;
@@ -16,6 +17,7 @@ mod problem;
 mod protection;
 mod quotas;
 mod roles;
+mod rules;
 mod server;
 mod syntax;
 mod table;
@@ -56,6 +58,8 @@ pub struct Config {
     pub sessions: SessionConfig,
     /// How often.
     pub limits: limit::Config,
+    /// What is recorded, if anything is.
+    pub audit: Option<crate::audit::Config>,
     /// How long calls in flight may take to finish after a stop.
     pub drain_timeout: Duration,
     /// The servers behind the gateway, in the order of the file.
@@ -241,6 +245,7 @@ impl Config {
             policy: policy::Config { roles },
             sessions,
             limits: limits.rates,
+            audit: None,
             drain_timeout: Duration::from_secs(30),
             backends: parts.backends,
             watched: Vec::new(),
@@ -303,6 +308,7 @@ struct Draft {
     policy: policy::Config,
     limits: limits::Limits,
     backends: Vec<BackendEntry>,
+    audit: Option<crate::audit::Config>,
 }
 
 fn read(cx: &context::Context<'_>, document: &DeTable<'_>) -> Draft {
@@ -310,6 +316,7 @@ fn read(cx: &context::Context<'_>, document: &DeTable<'_>) -> Draft {
     let limits = limits::read(&mut root);
     let server = server::read(&mut root);
     let backends = backends::read(&mut root, &limits);
+    let audit = audit::read(&mut root);
     let (auth, policy) = access::read(&mut root, &server, &backends.names);
     root.finish();
     Draft {
@@ -318,6 +325,7 @@ fn read(cx: &context::Context<'_>, document: &DeTable<'_>) -> Draft {
         policy,
         limits,
         backends: backends.entries,
+        audit,
     }
 }
 
@@ -329,6 +337,7 @@ impl Draft {
             policy,
             limits,
             backends,
+            audit,
         } = self;
         let addresses = server.addresses.iter().map(|(address, _)| *address);
         Config {
@@ -345,6 +354,7 @@ impl Draft {
             },
             sessions: limits.sessions,
             limits: limits.rates,
+            audit,
             drain_timeout: server.drain_timeout,
             backends,
             watched,

@@ -10,6 +10,7 @@ mod exchange;
 pub mod guard;
 pub mod origin;
 mod read;
+mod record;
 mod reject;
 mod route;
 mod send;
@@ -21,6 +22,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 
 use crate::{
+    audit::Log,
     auth::Authenticator,
     backend::Backend,
     drain::Drain,
@@ -55,6 +57,8 @@ pub struct Snapshot {
     pub backends: HashMap<String, Served>,
     /// HTTP's own.
     pub http: Config,
+    /// The audit log.
+    pub log: Log,
     /// Failed log-ins.
     pub logins: Arc<Logins>,
     /// Messages of each principal, over all backends.

@@ -12,6 +12,7 @@
 //!
 //! Modules are listed in the order in which a request meets them.
 
+pub mod audit;
 pub mod auth;
 pub mod backend;
 pub mod cli;

@@ -17,6 +17,7 @@ mod tests;
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Arc, Weak},
     task::Context,
     time::Duration,
@@ -27,6 +28,7 @@ use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
+    audit::{Decision, Event, Name, Pending, SessionDigest, Status},
     backend::{Backend, Call, CallError, Failure, Instance, Lease, LeaseError, Peer, PeerId},
     frame::{self, Frame},
     limit::InFlight,
@@ -83,6 +85,21 @@ pub enum EndReason {
     Drain,
 }
 
+impl EndReason {
+    /// The word that stands in the audit log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Idle => "idle",
+            Self::Instance => "instance",
+            Self::NoStart => "not started",
+            Self::Principal => "principal",
+            Self::Drain => "drain",
+        }
+    }
+}
+
 /// Why a request was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
@@ -120,6 +137,10 @@ impl From<CallError> for SendError {
 /// A session.
 pub struct Session {
     id: SessionId,
+    digest: String,
+    audit_digest: SessionDigest,
+    /// The address that opened it.
+    client: IpAddr,
     number: PeerId,
     principal: Principal,
     transport: Transport,
@@ -165,6 +186,15 @@ pub(crate) struct Post {
     session: Arc<Session>,
 }
 
+/// What a request was given when it was let through.
+#[derive(Debug)]
+pub struct Admitted {
+    /// Its place among those in flight.
+    pub slot: InFlight,
+    /// Its outcome is owed to the audit log.
+    pub pending: Pending,
+}
+
 /// A claim that is given back whatever happens.
 struct Reader {
     session: Arc<Session>,
@@ -188,6 +218,24 @@ impl Session {
     #[must_use]
     pub fn id(&self) -> SessionId {
         self.id
+    }
+
+    /// Its name in the audit log.
+    #[must_use]
+    pub fn audit_digest(&self) -> SessionDigest {
+        self.audit_digest
+    }
+
+    /// The number of the instance that serves it.
+    #[must_use]
+    pub fn instance_number(&self) -> u64 {
+        self.instance.number()
+    }
+
+    /// Its name where others may read it: a digest of the id.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
     }
 
     /// Its number in logs.
@@ -263,7 +311,7 @@ impl Session {
     ///
     /// # Errors
     /// [`SendError`]; nothing comes then.
-    pub fn call(&self, permit: Permit, lane: u32, slot: InFlight) -> Result<(), SendError> {
+    pub fn call(&self, permit: Permit, lane: u32, admitted: Admitted) -> Result<(), SendError> {
         let (frame, prune) = permit.into_parts();
         let id = frame.id_bytes().unwrap_or_default();
         let now = Instant::now();
@@ -292,7 +340,8 @@ impl Session {
             token,
             lane,
             prune,
-            slot,
+            slot: admitted.slot,
+            pending: admitted.pending,
             started: now,
         };
         let sent = self
@@ -345,7 +394,7 @@ impl Session {
     }
 
     /// Reads the answers of a batch whose client takes no stream, until all are there. What is too
-    /// much for one body is left out.
+    /// much for one body becomes an error.
     pub(crate) async fn gather(self: &Arc<Self>, post: &mut Post, most: usize) -> Vec<Bytes> {
         match (&mut post.first).await {
             Ok(First::Answer(only)) => return vec![only],
@@ -372,9 +421,11 @@ impl Session {
             }
             for event in events {
                 bytes += event.data.len();
-                if bytes <= most {
-                    answers.push(event.data);
-                }
+                answers.push(if bytes <= most {
+                    event.data
+                } else {
+                    peer::too_much(event.data)
+                });
             }
         }
     }
@@ -474,9 +525,27 @@ impl Session {
         );
         self.instance.detach(self.number);
         drop(lease);
+        self.record(Name::SessionClose, Some(Status::Other(reason.as_str())));
         if let Some(table) = self.table.upgrade() {
             table.forget(self);
         }
+    }
+
+    /// Records that it began or ended.
+    fn record(&self, name: Name, status: Option<Status<'_>>) {
+        let Some(table) = self.table.upgrade() else {
+            return;
+        };
+        table.log().note(&Event {
+            principal: Some(&self.principal),
+            client: Some(self.client),
+            backend: Some(self.instance.backend()),
+            session: Some(self.audit_digest),
+            instance: Some(self.instance.number()),
+            decision: (name == Name::SessionOpen).then_some(Decision::Allow),
+            status,
+            ..Event::new(name)
+        });
     }
 
     /// True once it has ended.

@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use crate::{
+    audit::Pending,
     backend::instance::{self, Call, FIRST_GREETER, Instance, Peer},
     drain::Drain,
     frame::{self, Frame, Kind},
@@ -110,6 +111,7 @@ pub async fn greet(instance: Arc<Instance>, greeting: Greeting) -> Option<Bytes>
         lane: 0,
         prune: Prune::nothing(),
         slot: InFlight::free(),
+        pending: Pending::nothing(),
         started: Instant::now(),
     };
     let id = NEXT_GREETER.fetch_add(1, Ordering::Relaxed);

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    audit::Pending,
     backend::{
         child::Stderr,
         outbox::{Outbox, PushError},
@@ -63,6 +64,8 @@ pub struct Call {
     pub prune: Prune,
     /// Its place among the requests in flight; given back with the call.
     pub slot: InFlight,
+    /// Its outcome is owed to the audit log.
+    pub pending: Pending,
     /// When it was handed over.
     pub started: Instant,
 }
@@ -149,7 +152,7 @@ pub struct Instance {
 struct State {
     /// By child-side id. Ids grow with time and every call has the same time limit, so the first
     /// entry is the one that is due first.
-    pending: BTreeMap<u64, Pending>,
+    pending: BTreeMap<u64, Waiting>,
     routes: Routes,
     /// Until then the child may still speak for a call that was given up, or for another peer's;
     /// what it says without an address is nobody's, where the peers are not one principal's.
@@ -159,7 +162,7 @@ struct State {
     closed: bool,
 }
 
-struct Pending {
+struct Waiting {
     peer_id: PeerId,
     peer: Arc<dyn Peer>,
     call: Call,
@@ -284,7 +287,7 @@ impl Instance {
             {
                 state.doubtful_until = Some(call.started + DOUBT);
             }
-            let pending = Pending {
+            let pending = Waiting {
                 peer_id: peer.0,
                 peer: peer.1.clone(),
                 call,

@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use crate::{
+    audit,
     backend::{
         Config, Isolation,
         breaker::Breaker,
@@ -64,6 +65,7 @@ pub struct Backend {
     /// Held while a common instance is started.
     starting: tokio::sync::Mutex<()>,
     drain: Drain,
+    log: audit::Current,
     me: Weak<Backend>,
 }
 
@@ -101,7 +103,7 @@ pub struct Lease {
 impl Backend {
     /// A backend without instances. Call [`Backend::warm_up`] once it serves.
     #[must_use]
-    pub fn new(config: Config, spawner: Arc<Spawner>, drain: Drain) -> Arc<Self> {
+    pub fn new(config: Config, spawner: Arc<Spawner>, log: audit::Current) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             breaker: Breaker::new(config.restart),
             slots: Arc::new(Semaphore::new(config.max_instances)),
@@ -111,7 +113,8 @@ impl Backend {
             me: me.clone(),
             config,
             spawner,
-            drain,
+            drain: Drain::new(),
+            log,
         })
     }
 
@@ -300,6 +303,7 @@ impl Backend {
             pid = child.process.pid(),
             "instance started"
         );
+        self.record(audit::Name::InstanceStart, instance.number(), None);
         let tag = Tag {
             backend: self.config.name.clone(),
             instance: instance.number().to_string(),
@@ -319,16 +323,26 @@ impl Backend {
                 running.stop();
                 std::future::pending::<()>().await;
             };
-            tokio::select! {
-                () = pump::run(running.clone(), pipes, stop_timeout) => {}
-                () = stop_with_gateway => {}
-            }
+            let exit = tokio::select! {
+                exit = pump::run(running.clone(), pipes, stop_timeout) => exit.to_string(),
+                () = stop_with_gateway => String::new(),
+            };
             drop(slot);
             if let Some(backend) = me.upgrade() {
+                backend.record(audit::Name::InstanceExit, running.number(), Some(&exit));
                 backend.ended(&running);
             }
         });
         Ok(instance)
+    }
+
+    fn record(&self, name: audit::Name, instance: u64, exit: Option<&str>) {
+        self.log.load().note(&audit::Event {
+            backend: Some(&self.config.name),
+            instance: Some(instance),
+            status: exit.map(audit::Status::Other),
+            ..audit::Event::new(name)
+        });
     }
 
     /// What an instance's end means for the next start.

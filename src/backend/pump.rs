@@ -12,7 +12,7 @@ use tokio::{io::AsyncRead, net::unix::pipe};
 
 use crate::{
     backend::{
-        child::{Child, Process},
+        child::{Child, Exit, Process},
         instance::{Failure, Instance, Outcome},
     },
     codec::{self, Line, LineReader, TooLong},
@@ -59,7 +59,7 @@ impl Drop for Closer<'_> {
 }
 
 /// Runs a child until it ends or is asked to stop; then ends it and fails what waits.
-pub async fn run(instance: Arc<Instance>, pipes: Pipes, stop_timeout: Duration) {
+pub async fn run(instance: Arc<Instance>, pipes: Pipes, stop_timeout: Duration) -> Exit {
     // Also when this is dropped or panics: nobody must wait for it.
     let _closer = Closer(&instance);
     let Pipes {
@@ -94,7 +94,7 @@ pub async fn run(instance: Arc<Instance>, pipes: Pipes, stop_timeout: Duration) 
     if !written {
         let _ = tokio::time::timeout(LAST_WORDS, &mut writer).await;
     }
-    finish(&instance, why, process, stop_timeout).await;
+    finish(&instance, why, process, stop_timeout).await
 }
 
 /// Why the pump stopped.
@@ -107,7 +107,7 @@ enum Ended {
     ReadError,
 }
 
-async fn finish(instance: &Instance, why: Ended, process: Process, stop_timeout: Duration) {
+async fn finish(instance: &Instance, why: Ended, process: Process, stop_timeout: Duration) -> Exit {
     let patience = if why == Ended::Endless {
         Duration::ZERO
     } else {
@@ -121,6 +121,7 @@ async fn finish(instance: &Instance, why: Ended, process: Process, stop_timeout:
         tracing::warn!(backend, instance = number, %exit, reason = ?why, "instance ended by itself");
     }
     instance.mark_ended();
+    exit
 }
 
 /// Waits for the child's exit or the wish to stop, and fails calls whose time is over.

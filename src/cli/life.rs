@@ -99,12 +99,13 @@ impl Signals {
                 }
             };
             let signal = match &mut watch {
-                Some(watch) if reload => watch.load().await.map(Signal::Reload),
-                _ => Some(Signal::Stop),
+                Some(watch) if reload => match watch.load().await {
+                    Some(config) => Signal::Reload(config),
+                    None => Signal::Refused,
+                },
+                _ => Signal::Stop,
             };
-            if let Some(signal) = signal {
-                let _ = tell.send(signal).await;
-            }
+            let _ = tell.send(signal).await;
         }
     }
 }

@@ -395,6 +395,8 @@ fn filter(table: &mut Table<'_>) -> filter::Config {
         tools: rule(&mut inner, "tools"),
         prompts: rule(&mut inner, "prompts"),
         resources: rule(&mut inner, "resources"),
+        rules: super::rules::rules(&mut inner),
+        redact: super::rules::redact(&mut inner),
     };
     inner.finish();
     filter

@@ -9,6 +9,7 @@ use anyhow::Context;
 use tokio::time::Instant;
 
 use crate::{
+    audit::{self, Decision, Log},
     backend::Backend,
     config::{BackendEntry, Config},
     gateway::{Shared, serve_backend, session_config, snapshot},
@@ -19,11 +20,34 @@ use crate::{
     tls::Acceptor,
 };
 
+/// Uses a configuration from now on, if it can be used; says what came of it.
+pub(super) fn take_over(shared: &Arc<Shared>, config: Config) {
+    let applied = apply(shared, config);
+    if let Err(error) = &applied {
+        let error = format!("{error:#}");
+        tracing::error!(error, "reload refused; nothing changed");
+    }
+    record(shared, applied.is_ok());
+}
+
+/// Records that a configuration was taken over or not.
+pub(super) fn record(shared: &Shared, taken: bool) {
+    let decision = if taken {
+        Decision::Allow
+    } else {
+        Decision::Deny
+    };
+    shared.log.load().note(&audit::Event {
+        decision: Some(decision),
+        ..audit::Event::new(audit::Name::ConfigReload)
+    });
+}
+
 /// Uses a configuration from now on.
 ///
 /// # Errors
 /// What can't be loaded or bound; then nothing has changed.
-pub(super) fn apply(shared: &Arc<Shared>, config: Config) -> anyhow::Result<()> {
+fn apply(shared: &Arc<Shared>, config: Config) -> anyhow::Result<()> {
     let before = shared.config.lock().clone();
     let acceptor = (config.tls != before.tls)
         .then(|| Acceptor::load(&config.tls).context("TLS"))
@@ -32,7 +56,18 @@ pub(super) fn apply(shared: &Arc<Shared>, config: Config) -> anyhow::Result<()> 
     let listener = (config.listener != before.listener)
         .then(|| current.rebind(&config.listener).context("can't listen"))
         .transpose()?;
+    let log = match &config.audit {
+        _ if config.audit == before.audit => None,
+        Some(audit) => Some(shared.log.load().reopen(audit).context("audit")?),
+        None => Some(Log::off()),
+    };
     // Nothing fails from here on.
+    if let Some(log) = log {
+        let old = shared.log.swap(Arc::new(log));
+        if config.audit.as_ref().map(|a| &a.path) != before.audit.as_ref().map(|a| &a.path) {
+            shared.drain.spawn(async move { old.stop().await });
+        }
+    }
     if let Some(acceptor) = acceptor {
         shared.acceptor.store(Arc::new(acceptor));
     }
@@ -65,12 +100,17 @@ fn replace(shared: &Arc<Shared>, before: &Config, config: &Config) {
                 .filter(|served| keep(served));
             let served = match kept {
                 Some(kept) => keep_backend(entry, before, kept),
-                None => serve_backend(entry, &shared.spawner),
+                None => serve_backend(entry, &shared.spawner, &shared.log),
             };
             (entry.config.name.clone(), served)
         })
         .collect();
-    let mut new = snapshot(config, &shared.listener.load().local_addrs(), backends);
+    let mut new = snapshot(
+        config,
+        &shared.listener.load().local_addrs(),
+        backends,
+        &shared.log,
+    );
     if config.limits.failed_auth == before.limits.failed_auth {
         new.logins = old.logins.clone();
     }

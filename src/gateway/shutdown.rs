@@ -27,6 +27,7 @@ pub(super) async fn run(shared: &Arc<Shared>, signals: &mut mpsc::Receiver<Signa
     if at_once {
         // What is dropped with the runtime is killed.
         tracing::warn!("stopping at once");
+        shared.log.load().stop().await;
         return;
     }
     shared.server.sessions().end_all(EndReason::Drain);
@@ -50,6 +51,7 @@ pub(super) async fn run(shared: &Arc<Shared>, signals: &mut mpsc::Receiver<Signa
         () = ended => {}
         () = stopped_again(signals) => {}
     }
+    shared.log.load().stop().await;
     tracing::info!("stopped");
 }
 

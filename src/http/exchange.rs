@@ -15,11 +15,13 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::{
+    audit::Log,
     auth::AuthError,
     http::{
         Served, Server, Snapshot,
         body::Body,
         origin,
+        record::{self, Sender},
         reject::Rejection,
         route::{Endpoint, Route},
         sse, streamable,
@@ -60,12 +62,22 @@ pub(crate) async fn exchange(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let snapshot = server.snapshot();
-    let cors = match enter(&snapshot, ends, &request) {
-        Ok(cors) => cors,
-        Err(rejection) => return rejection.into_response(),
+    let mut sender = Sender {
+        client: ends.peer.ip(),
+        principal: None,
+        backend: None,
     };
-    let treated = treat(server, snapshot, ends, request).await;
-    let mut response = treated.unwrap_or_else(Rejection::into_response);
+    let (cors, treated) = match enter(&snapshot, ends, &request) {
+        Ok(cors) => {
+            let treated = treat(server, snapshot.clone(), ends, request, &mut sender).await;
+            (cors, treated)
+        }
+        Err(rejection) => (None, Err(rejection)),
+    };
+    let mut response = treated.unwrap_or_else(|rejection| {
+        record::rejected(&snapshot.log, &sender, &rejection);
+        rejection.into_response()
+    });
     if let Some(origin) = cors {
         origin::allow(&mut response, origin);
     }
@@ -98,6 +110,7 @@ async fn treat(
     snapshot: Arc<Snapshot>,
     ends: Ends,
     request: Request<Incoming>,
+    sender: &mut Sender,
 ) -> Result<Response<Body>, Rejection> {
     let route = Route::of(request.uri().path());
     match route {
@@ -107,10 +120,12 @@ async fn treat(
         _ => {}
     }
     let principal = authenticate(&snapshot, ends, request.headers())?;
+    sender.principal = Some(principal.clone());
     let Route::Backend(backend, endpoint) = route else {
         return Err(Rejection::NotFound);
     };
     let served = snapshot.backends.get(backend).ok_or(Rejection::NotFound)?;
+    sender.backend = Some(backend.to_owned());
     let access = snapshot.policy.access(&principal, backend, &served.filter);
     let access = access.ok_or(Rejection::Forbidden)?;
     let granted = Granted {
@@ -195,6 +210,11 @@ fn health(server: &Server, method: &Method) -> Result<Response<Body>, Rejection>
 }
 
 impl Granted {
+    /// The audit log.
+    pub(crate) fn log(&self) -> &Log {
+        &self.snapshot.log
+    }
+
     /// The backend that the request is for.
     pub(crate) fn served(&self) -> Result<&Served, Rejection> {
         self.snapshot

@@ -50,6 +50,8 @@ pub(crate) enum Rejection {
     Frame(Refused),
     /// The gateway is draining.
     Draining,
+    /// What must be recorded can't be.
+    Unrecorded,
     /// Over a rate; the id of the request, where there is one, and when there is room again.
     Rate(Option<Bytes>, Duration),
     /// Over a cap; the id of the request, where there is one.
@@ -100,6 +102,7 @@ impl Rejection {
             Self::Limit(None) => after(self.plain(), RETRY),
             Self::Instance(None, retry) => after(self.plain(), retry),
             Self::Draining => after(self.plain(), DRAIN_RETRY),
+            Self::Unrecorded => after(self.plain(), RETRY),
             Self::Unauthorized(ref challenge) => {
                 let challenge = challenge.clone();
                 with(self.plain(), WWW_AUTHENTICATE, challenge)
@@ -110,6 +113,17 @@ impl Rejection {
                 with(self.plain(), CONNECTION, HeaderValue::from_static("close"))
             }
             _ => self.plain(),
+        }
+    }
+
+    /// Status and code, for the audit log.
+    pub(crate) fn outline(&self) -> (u16, &'static str) {
+        match self {
+            Self::Instance(Some(_), _) => (200, "unavailable"),
+            _ => {
+                let (status, code, _) = self.words();
+                (status.as_u16(), code)
+            }
         }
     }
 
@@ -158,6 +172,7 @@ impl Rejection {
                 "The body didn't come in time",
             ),
             Self::BadRequest(message) => (S::BAD_REQUEST, "bad_request", message),
+            Self::Unrecorded => (S::SERVICE_UNAVAILABLE, "unrecorded", UNRECORDED),
             Self::Draining => (
                 S::SERVICE_UNAVAILABLE,
                 "draining",
@@ -214,6 +229,11 @@ pub(crate) fn limit_error(id: &[u8]) -> Bytes {
     rate_error(id, RETRY)
 }
 
+/// The answer to a request that can't be recorded.
+pub(crate) fn unrecorded_error(id: &[u8]) -> Bytes {
+    frame::error_response(Some(id), -32603, UNRECORDED, None)
+}
+
 /// The answer to a request over a limit, with the time after which there is room.
 pub(crate) fn rate_error(id: &[u8], retry: Duration) -> Bytes {
     let data = format!(r#"{{"retry_after":{}}}"#, seconds(retry));
@@ -252,6 +272,7 @@ pub(crate) fn after(response: Response<Body>, retry: Duration) -> Response<Body>
 const NO_CREDENTIALS: &str = "Valid credentials are required";
 const ONLY_JSON: &str = "Content-Type must be application/json";
 const NOT_ACCEPTABLE: &str = "Accept must name application/json or text/event-stream";
+const UNRECORDED: &str = "The request can't be recorded";
 const NO_SERVER: &str = "The server can't be started";
 /// When to come back after a cap or a failed start.
 pub(crate) const RETRY: Duration = Duration::from_secs(1);

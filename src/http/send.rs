@@ -3,19 +3,29 @@
 //! What both transports share. Invariant: nothing reaches a session without a
 //! [`Permit`](crate::policy::Permit).
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 
 use crate::{
+    audit::{Outcome, Status},
+    backend::Failure,
     frame::{self, Frame, FrameError, Kind, Refused},
     http::{
         exchange::Granted,
-        reject::{Rejection, denied_error, instance_error, rate_error, send_error},
+        record,
+        reject::{
+            RETRY, Rejection, denied_error, instance_error, rate_error, send_error,
+            unrecorded_error,
+        },
     },
     limit::{InFlight, Limited},
-    policy::Denied,
-    session::{EndReason, SendError, Session, empty_result},
+    policy::{Circumstances, Denied, Permit},
+    session::{Admitted, EndReason, SendError, Session, empty_result, peer::failure_error},
 };
 
 /// Why a request was not handed over.
@@ -27,6 +37,8 @@ pub(crate) enum Refusal {
     Send(SendError),
     /// A limit.
     Limited(Limited),
+    /// The audit log.
+    Unrecorded,
 }
 
 impl Refusal {
@@ -39,6 +51,28 @@ impl Refusal {
                 rate_error(id, limited.retry_after),
                 Some(limited.retry_after),
             ),
+            Self::Unrecorded => (unrecorded_error(id), Some(RETRY)),
+        }
+    }
+
+    /// The JSON-RPC error code.
+    pub(crate) fn code(&self) -> i32 {
+        match self {
+            Self::Denied(denied) => denied.code(),
+            Self::Send(SendError::Busy) | Self::Limited(_) => -32013,
+            Self::Send(SendError::Ended) => -32011,
+            Self::Send(_) => -32600,
+            Self::Unrecorded => -32603,
+        }
+    }
+
+    /// What decided.
+    pub(crate) fn rule(&self) -> Option<&str> {
+        match self {
+            Self::Denied(denied) => Some(denied.rule().map_or("policy", |rule| &**rule)),
+            Self::Limited(_) => Some("limit"),
+            Self::Send(_) => Some("session"),
+            Self::Unrecorded => Some("audit"),
         }
     }
 }
@@ -55,8 +89,23 @@ pub(crate) fn batch(body: Bytes) -> Result<Vec<Frame>, Rejection> {
     }
 }
 
-/// A request: its answer comes on `lane`.
+/// A request from `client`: its answer comes on `lane`.
 pub(crate) async fn request(
+    granted: &Granted,
+    session: &Arc<Session>,
+    frame: Frame,
+    lane: u32,
+) -> Result<(), Refusal> {
+    // Only what is refused is looked at again; the bytes are shared.
+    let kept = granted.log().is_on().then(|| frame.clone());
+    let sent = hand_over(granted, session, frame, lane).await;
+    if let (Err(refusal), Some(frame)) = (&sent, &kept) {
+        record::refused(granted, session, frame, refusal);
+    }
+    sent
+}
+
+async fn hand_over(
     granted: &Granted,
     session: &Arc<Session>,
     frame: Frame,
@@ -70,7 +119,7 @@ pub(crate) async fn request(
     if !session.is_open_for(frame.method()) {
         return Err(Refusal::Send(SendError::OutOfTurn));
     }
-    let permit = granted.access.check(frame).map_err(Refusal::Denied)?;
+    let permit = check(granted, session, frame).map_err(Refusal::Denied)?;
     let frame = permit.frame();
     let slot = match frame.method() {
         // It was counted when its session opened.
@@ -79,37 +128,50 @@ pub(crate) async fn request(
             .admit(tool_of(frame).as_deref())
             .map_err(Refusal::Limited)?,
     };
+    let recorded = record::admit(granted, session, &permit).await;
+    let pending = recorded.map_err(|_| Refusal::Unrecorded)?;
     if !session.has_own_instance() {
         let id = frame.id_bytes().unwrap_or_default();
         if frame.method() == "initialize" {
-            greet(session, frame, &id, lane).await;
+            let status = greet(session, frame, &id, lane).await;
+            pending.finish(Outcome::new(status));
             return Ok(());
         }
         match session.subscription(frame) {
             Ok(true) => {}
             Ok(false) => {
+                pending.finish(Outcome::new(Status::Ok));
                 session.answer(lane, empty_result(&id));
                 return Ok(());
             }
             Err(error) => return Err(Refusal::Send(error)),
         }
     }
-    session.call(permit, lane, slot).map_err(Refusal::Send)
+    let admitted = Admitted { slot, pending };
+    session.call(permit, lane, admitted).map_err(Refusal::Send)
 }
 
 /// Answers `initialize` on a common instance, which the gateway has greeted itself.
-async fn greet(session: &Session, frame: &Frame, id: &[u8], lane: u32) {
+async fn greet(session: &Session, frame: &Frame, id: &[u8], lane: u32) -> Status<'static> {
     match session.greet(frame).await {
-        Ok(result) => session.answer(lane, frame::result_response(id, &result)),
+        Ok(result) => {
+            let answer = match session.access().redact_result(&result) {
+                Ok(result) => frame::result_response(id, &result),
+                Err(_) => failure_error(id, Failure::Unreadable),
+            };
+            session.answer(lane, answer);
+            Status::Ok
+        }
         Err(_) => {
             session.answer(lane, instance_error(id));
             session.end(EndReason::NoStart);
+            Status::Error(-32011)
         }
     }
 }
 
 /// A notification. What policy denies is not known here, and so is passed over.
-pub(crate) fn notification(
+pub(crate) async fn notification(
     granted: &Granted,
     session: &Session,
     frame: Frame,
@@ -122,10 +184,18 @@ pub(crate) fn notification(
         let counted = granted.count(None);
         counted.map_err(|limited| Rejection::Rate(None, limited.retry_after))?;
     }
-    match granted.access.check(frame) {
-        Ok(permit) => session.notify(permit).map_err(refused),
+    let kept = granted.log().is_on().then(|| frame.clone());
+    match check(granted, session, frame) {
+        Ok(permit) => {
+            let recorded = record::decide(granted, session, &permit).await;
+            recorded.map_err(|_| Rejection::Unrecorded)?;
+            session.notify(permit).map_err(refused)
+        }
         Err(denied) => {
             tracing::debug!(session = session.number(), %denied, "passed over a notification");
+            if let Some(frame) = &kept {
+                record::refused(granted, session, frame, &Refusal::Denied(denied));
+            }
             Ok(())
         }
     }
@@ -148,7 +218,7 @@ pub(crate) async fn any(granted: &Granted, session: &Arc<Session>, frame: Frame,
             session.answer(lane, error);
         }
         // There is nobody to tell.
-        Kind::Notification => drop(notification(granted, session, frame)),
+        Kind::Notification => drop(notification(granted, session, frame).await),
         Kind::Result | Kind::Error => drop(response(session, &frame)),
     }
 }
@@ -160,6 +230,32 @@ fn tool_of(frame: &Frame) -> Option<Cow<'_, str>> {
     } else {
         None
     }
+}
+
+/// Asks policy, and tells the log what its rules say.
+fn check(granted: &Granted, session: &Session, frame: Frame) -> Result<Permit, Denied> {
+    let at = Circumstances {
+        client: granted.address,
+        session: session.digest(),
+        time: SystemTime::now(),
+    };
+    let checked = granted.access.check(frame, &at);
+    let notes = match &checked {
+        Ok(permit) => permit.notes(),
+        Err(denied) => denied.notes(),
+    };
+    let number = session.number();
+    for rule in notes {
+        tracing::info!(session = number, %rule, "a rule notes a message");
+    }
+    if let Err(Denied::Rule(denial)) = &checked {
+        let rule = &denial.rule;
+        match denial.failure {
+            None => tracing::info!(session = number, %rule, "a rule denies a message"),
+            Some(why) => tracing::warn!(session = number, %rule, %why, "a rule failed: denied"),
+        }
+    }
+    checked
 }
 
 fn refused(error: SendError) -> Rejection {

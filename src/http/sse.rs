@@ -56,6 +56,7 @@ pub(crate) async fn open(
         transport: Transport::Sse,
         access: granted.access.clone(),
         lease,
+        client: granted.address,
     };
     let session = place
         .open(opening)

@@ -67,7 +67,10 @@ pub(crate) async fn post(
     head.version?;
     match frame.kind() {
         Kind::Request => request_in(&granted, &session, accepts, frame).await,
-        Kind::Notification => send::notification(&granted, &session, frame).map(|()| accepted()),
+        Kind::Notification => {
+            let sent = send::notification(&granted, &session, frame).await;
+            sent.map(|()| accepted())
+        }
         Kind::Result | Kind::Error => send::response(&session, &frame).map(|()| accepted()),
     }
 }
@@ -160,6 +163,7 @@ async fn initialize(
         transport: Transport::Http,
         access: granted.access.clone(),
         lease,
+        client: granted.address,
     };
     let session = place
         .open(opening)

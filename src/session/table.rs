@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
@@ -16,6 +17,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
 use crate::{
+    audit,
     backend::{Lease, Peer},
     drain::Drain,
     policy::Access,
@@ -45,6 +47,7 @@ pub struct Table {
     /// What may wait for readers, of everybody and of each principal.
     budget: Arc<Budget>,
     shares: Mutex<HashMap<Principal, Weak<Budget>>>,
+    log: audit::Current,
 }
 
 /// A place among the sessions.
@@ -61,12 +64,14 @@ pub struct Opening {
     pub access: Access,
     /// Its instance.
     pub lease: Lease,
+    /// The client's address.
+    pub client: IpAddr,
 }
 
 impl Table {
     /// An empty table.
     #[must_use]
-    pub fn new(config: Config) -> Arc<Self> {
+    pub fn new(config: Config, log: audit::Current) -> Arc<Self> {
         let budget = Arc::new(Budget::new((config.max_waiting + SLACK).saturating_mul(4)));
         Arc::new(Self {
             config: RwLock::new(config),
@@ -74,7 +79,13 @@ impl Table {
             counts: Mutex::default(),
             budget,
             shares: Mutex::default(),
+            log,
         })
+    }
+
+    /// The audit log of now.
+    pub(super) fn log(&self) -> Arc<audit::Log> {
+        self.log.load_full()
     }
 
     /// Takes over new limits; open sessions keep their buffers.
@@ -204,6 +215,7 @@ impl Place {
             return Err(OpenError::Failed);
         }
         self.table.sessions.write().insert(id, session.clone());
+        session.record(audit::Name::SessionOpen, None);
         tracing::info!(session = session.number, backend = session.instance.backend(),
             instance = session.instance.number(), principal = session.principal.name(),
             transport = ?session.transport, "session opened");
@@ -236,6 +248,9 @@ fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Openin
     let now = Instant::now();
     Arc::new_cyclic(|me| Session {
         id,
+        digest: id.digest(),
+        audit_digest: audit::SessionDigest::of(&id.text()),
+        client: opening.client,
         number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
         principal,
         transport: opening.transport,

@@ -1,0 +1,142 @@
+//! `[audit]`, and why a log can't be opened.
+
+use std::{io, path::PathBuf};
+
+use super::{Arguments, arguments, place, sign::Signer};
+
+/// `[audit]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where lines go.
+    pub path: Destination,
+    /// Bytes from which on a file is put away; 0: never.
+    pub rotate: u64,
+    /// When a line counts as in the log.
+    pub sync: Sync,
+    /// What happens to calls that can't be recorded.
+    pub on_error: OnError,
+    /// How arguments are recorded.
+    pub arguments: Arguments,
+    /// Regular expressions for keys whose values are masked; see [`patterns`].
+    pub redact: Vec<String>,
+    /// The private key for checkpoints (Ed25519, PKCS#8 PEM); made when there is no such file.
+    pub sign_key: Option<PathBuf>,
+}
+
+/// Where lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// A file, rotated beside itself.
+    File(PathBuf),
+    /// Standard output; `rotate` and `sync` mean nothing there, and each start begins a chain.
+    Stdout,
+}
+
+/// When a decision counts as in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sync {
+    /// When it is on the disk.
+    Always,
+    /// When it is in the file; on the disk within 100 ms.
+    #[default]
+    Batch,
+    /// When it is in the file.
+    Never,
+}
+
+/// What happens to calls that can't be recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnError {
+    /// They are refused.
+    #[default]
+    Deny,
+    /// They go on; what is lost is counted.
+    Allow,
+}
+
+/// The log couldn't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A pattern of `redact` is wrong.
+    #[error("audit.redact: {0}")]
+    Pattern(#[from] regex::Error),
+    /// The folder can't be made.
+    #[error("can't make {}: {source}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file can't be opened or read.
+    #[error("can't open {}: {source}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Somebody else has a say in what is in the file.
+    #[error("{} {reason}; the audit log must be a file of its own", path.display())]
+    Unfit {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        reason: &'static str,
+    },
+    /// Another gateway writes there.
+    #[error("{} is in use by another gateway", path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// What is in the file is no chain.
+    #[error(
+        "{} is damaged: {why}; look at it with `gatehouse audit verify`, and move it away to begin \
+         a new one", path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// In which way.
+        why: String,
+    },
+    /// A key can't be read or made.
+    #[error("can't use the key {}: {source}", path.display())]
+    Key {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A key file holds something else.
+    #[error("{} holds no key that can be used here", path.display())]
+    NotKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The first line couldn't be written.
+    #[error("the audit log can't be written")]
+    Write,
+    /// The system gives no thread.
+    #[error("can't start the audit log's thread: {0}")]
+    Thread(io::Error),
+}
+
+impl Config {
+    /// What would keep [`super::Log::open`] from working, as far as it can be told without making
+    /// or changing a file.
+    ///
+    /// # Errors
+    /// The first problem.
+    pub fn examine(&self) -> Result<(), OpenError> {
+        arguments::patterns(&self.redact)?;
+        if let Some(key) = &self.sign_key {
+            Signer::examine(key)?;
+        }
+        match &self.path {
+            Destination::File(path) => place::examine(path),
+            Destination::Stdout => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! Who writes, and when.
+//!
+//! Owns the hand-over from those who report events to the file, and the two threads beside it.
+//! Whoever brings a decision while nobody writes and the disk is well writes it himself, with
+//! everything that waits: one `write` into the page cache is cheaper than waking a thread. While
+//! somebody writes, decisions gather and go with his next round. What may take long (syncing,
+//! rotation, a disk that fails) is the threads'. Invariants: one at a time writes
+//! ([`Queue::busy`]); whoever waits is told; the lock on the queue is never held while the disk
+//! works, and is always taken after the one on the sink.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use tokio::sync::oneshot;
+
+use super::{
+    Sync, Unrecorded, chain,
+    queue::{Batch, Queue, Told},
+    sink::{Sink, Written},
+};
+
+/// The log as its handles and threads share it.
+pub(super) struct Shared {
+    pub(super) queue: Mutex<Queue>,
+    pub(super) sink: Mutex<Sink>,
+    pub(super) wake: Condvar,
+    pub(super) wake_sync: Condvar,
+    /// The last attempt to write or sync succeeded.
+    pub(super) healthy: AtomicBool,
+    /// The last attempt to sync failed.
+    pub(super) sync_failed: AtomicBool,
+    /// A sync is under way: writing may have to wait for it.
+    pub(super) syncing: AtomicBool,
+    /// Callers may write themselves.
+    inline: AtomicBool,
+    written: AtomicU64,
+    lost: AtomicU64,
+}
+
+/// A decision that was taken in.
+pub(super) enum Submitted {
+    /// It is in the log, or never will be.
+    Done(Result<(), Unrecorded>),
+    /// Somebody else is going to write it.
+    Waits(oneshot::Receiver<Result<(), Unrecorded>>),
+}
+
+/// How the log does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Health {
+    /// The last attempt to write succeeded.
+    pub ok: bool,
+    /// Events written since the log was opened; checkpoints are not counted.
+    pub written: u64,
+    /// Events since then that could not be written and never will be.
+    pub lost: u64,
+}
+
+impl Shared {
+    pub(super) fn new(sink: Sink) -> Arc<Self> {
+        let this = Self {
+            queue: Mutex::default(),
+            sink: Mutex::new(sink),
+            wake: Condvar::new(),
+            wake_sync: Condvar::new(),
+            healthy: AtomicBool::new(true),
+            sync_failed: AtomicBool::new(false),
+            syncing: AtomicBool::new(false),
+            inline: AtomicBool::new(false),
+            written: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+        };
+        this.configure(|_| {});
+        Arc::new(this)
+    }
+
+    pub(super) fn health(&self) -> Health {
+        Health {
+            ok: self.healthy.load(Ordering::Relaxed),
+            written: self.written.load(Ordering::Relaxed),
+            lost: self.lost.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Changes how is written.
+    pub(super) fn configure(&self, change: impl FnOnce(&mut Sink)) {
+        let mut sink = self.sink.lock();
+        change(&mut sink);
+        // With one processor a write that blocks would block everything.
+        let parallel = std::thread::available_parallelism().is_ok_and(|n| n.get() > 1);
+        let quick = sink.sync != Sync::Always && sink.store.syncer().is_some();
+        self.inline.store(parallel && quick, Ordering::Relaxed);
+    }
+
+    /// Takes a decision and sees to it that it is written.
+    pub(super) fn submit(&self, middle: &[u8]) -> Submitted {
+        let mut queue = self.queue.lock();
+        let ticket = match queue.push_decision(chain::now(), middle) {
+            Ok(ticket) => ticket,
+            Err(refused) => {
+                let full = u64::from(refused == Unrecorded::Full);
+                self.lost.fetch_add(full, Ordering::Relaxed);
+                return Submitted::Done(Err(refused));
+            }
+        };
+        if queue.busy {
+            return Submitted::Waits(queue.wait_for(ticket));
+        }
+        let sink = self
+            .may_write_here()
+            .then(|| self.sink.try_lock())
+            .flatten();
+        match sink {
+            Some(mut sink) if !sink.would_rotate(queue.batch.size()) => {
+                let through = self.drive(queue, &mut sink, ROUNDS);
+                let done = through >= ticket;
+                Submitted::Done(done.then_some(()).ok_or(Unrecorded::Failed))
+            }
+            _ => {
+                self.wake.notify_one();
+                Submitted::Waits(queue.wait_for(ticket))
+            }
+        }
+    }
+
+    /// Takes an event that nobody waits for; it goes with the next decision, or soon.
+    pub(super) fn note(&self, middle: &[u8]) {
+        let mut queue = self.queue.lock();
+        if !queue.push_note(chain::now(), middle) {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        if std::mem::take(&mut queue.asleep) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Writes what waits, now and here; false when that fails.
+    pub(super) fn flush(&self) -> bool {
+        let mut sink = self.sink.lock();
+        self.drive(self.queue.lock(), &mut sink, 1);
+        self.healthy.load(Ordering::Relaxed)
+    }
+
+    /// Takes no more decisions; the receiver hears when everything is written.
+    pub(super) fn close(&self) -> oneshot::Receiver<()> {
+        let (tell, told) = oneshot::channel();
+        let mut queue = self.queue.lock();
+        if !queue.ended {
+            queue.closing = true;
+            queue.farewell.push(tell);
+            self.wake.notify_one();
+        }
+        told
+    }
+
+    fn may_write_here(&self) -> bool {
+        self.inline.load(Ordering::Relaxed)
+            && self.healthy.load(Ordering::Relaxed)
+            && !self.syncing.load(Ordering::Relaxed)
+    }
+
+    /// Writes what waits, round after round while decisions come; gives the last decision that is
+    /// in the log.
+    pub(super) fn drive<'a>(
+        &'a self,
+        mut queue: MutexGuard<'a, Queue>,
+        sink: &mut Sink,
+        rounds: usize,
+    ) -> u64 {
+        let mut through = 0;
+        queue.busy = true;
+        for _ in 0..rounds {
+            let failed;
+            (queue, failed) = self.round(queue, sink, &mut through);
+            if failed || queue.decisions == 0 {
+                break;
+            }
+        }
+        queue.busy = false;
+        if queue.decisions > 0 || (!queue.batch.is_empty() && std::mem::take(&mut queue.asleep)) {
+            self.wake.notify_one();
+        }
+        through
+    }
+
+    /// Writes what waits now.
+    fn round<'a>(
+        &'a self,
+        mut queue: MutexGuard<'a, Queue>,
+        sink: &mut Sink,
+        through: &mut u64,
+    ) -> (MutexGuard<'a, Queue>, bool) {
+        let mut batch = std::mem::take(&mut sink.taken);
+        std::mem::swap(&mut batch, &mut queue.batch);
+        let mut lost = std::mem::take(&mut queue.lost);
+        (queue.decisions, queue.carried) = (0, 0);
+        let sign = queue
+            .unsigned_since
+            .is_some_and(|since| since.elapsed() >= SIGN_AFTER);
+        drop(queue);
+        if !sink.carry.is_empty() {
+            let mut carried = std::mem::take(&mut sink.carry);
+            carried.append(&batch);
+            batch = carried;
+        }
+        let written = self.write(sink, &batch, &mut lost, sign);
+        *through = written.ticket.unwrap_or(*through);
+        self.written
+            .fetch_add(written.events as u64, Ordering::Relaxed);
+        let mut told = Told::new();
+        let queue = match &written.error {
+            None => self.settle(sink, &batch, &mut told),
+            Some(error) => self.fail(sink, (&batch, lost), (&written, error), &mut told),
+        };
+        batch.clear();
+        sink.taken = batch;
+        let failed = written.error.is_some();
+        let queue = self.tell(queue, told, failed);
+        (queue, failed)
+    }
+
+    fn write(&self, sink: &mut Sink, batch: &Batch, lost: &mut u64, sign: bool) -> Written {
+        if let Err(error) = self.ready(sink) {
+            return Written {
+                error: Some(error),
+                ..Written::default()
+            };
+        }
+        let mut written = sink.write(batch, lost);
+        if sign && written.error.is_none() {
+            written.error = sink.sign().err();
+        }
+        written
+    }
+
+    /// What failed beside writing has to succeed first.
+    fn ready(&self, sink: &mut Sink) -> io::Result<()> {
+        if let Some(error) = sink.misplaced.take() {
+            return Err(error);
+        }
+        if self.sync_failed.load(Ordering::Relaxed) {
+            sink.store.syncer().map_or(Ok(()), |syncer| syncer.sync())?;
+            self.sync_failed.store(false, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn settle(&self, sink: &Sink, batch: &Batch, told: &mut Told) -> MutexGuard<'_, Queue> {
+        if !self.healthy.swap(true, Ordering::Relaxed) {
+            tracing::warn!("the audit log can be written again");
+        }
+        let mut queue = self.queue.lock();
+        queue.retry_at = None;
+        if let Some(ticket) = batch.last_ticket() {
+            queue.waiting_through(ticket, told);
+        }
+        if sink.sync == Sync::Batch && !batch.is_empty() {
+            queue.unsynced = true;
+            if std::mem::take(&mut queue.sync_asleep) {
+                self.wake_sync.notify_one();
+            }
+        }
+        if !sink.is_unsigned() {
+            queue.unsigned_since = None;
+        } else if queue.unsigned_since.is_none() {
+            queue.unsigned_since = Some(Instant::now());
+            self.wake.notify_one();
+        }
+        queue
+    }
+
+    fn fail(
+        &self,
+        sink: &mut Sink,
+        (batch, unsaid): (&Batch, u64),
+        (written, error): (&Written, &io::Error),
+        told: &mut Told,
+    ) -> MutexGuard<'_, Queue> {
+        if self.healthy.swap(false, Ordering::Relaxed) {
+            tracing::error!(%error, "the audit log can't be written");
+        }
+        let (again, dropped) = batch.again_from(written.events, sink.keep);
+        sink.carry = again;
+        self.lost.fetch_add(dropped, Ordering::Relaxed);
+        let mut queue = self.queue.lock();
+        queue.lost += unsaid + dropped;
+        queue.carried = sink.carry.size();
+        queue.retry_at = Some(Instant::now() + RETRY);
+        self.wake.notify_one();
+        if let Some(ticket) = written.ticket {
+            let mut good = Told::new();
+            queue.waiting_through(ticket, &mut good);
+            queue = self.tell(queue, good, false);
+        }
+        if let Some(ticket) = batch.last_ticket() {
+            queue.waiting_through(ticket, told);
+        }
+        queue
+    }
+
+    /// Tells those who wait, without the lock.
+    fn tell<'a>(
+        &'a self,
+        queue: MutexGuard<'a, Queue>,
+        told: Told,
+        failed: bool,
+    ) -> MutexGuard<'a, Queue> {
+        if told.is_empty() {
+            return queue;
+        }
+        drop(queue);
+        let result = if failed {
+            Err(Unrecorded::Failed)
+        } else {
+            Ok(())
+        };
+        for tell in told {
+            // Who has gone away needs no answer.
+            let _ = tell.send(result);
+        }
+        self.queue.lock()
+    }
+}
+
+/// Rounds that a caller writes for others before he goes on.
+pub(super) const ROUNDS: usize = 4;
+
+/// Pause after a failure; callers who wait hear well within a second.
+pub(super) const RETRY: Duration = Duration::from_millis(100);
+
+/// The longest that lines stay without a checkpoint.
+pub(super) const SIGN_AFTER: Duration = Duration::from_secs(60);
