@@ -5,16 +5,17 @@
 //! processes run, those that are still ending included; an instance that served one session is
 //! never given to another.
 
+mod lease;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 
@@ -24,12 +25,11 @@ use crate::{
         Config, Isolation,
         breaker::Breaker,
         child::{SpawnError, Spawner, Stderr, Tag},
-        handshake::{self, Greeting, Handshake},
+        handshake::Handshake,
         instance::{Instance, Limits},
         pump,
     },
     drain::Drain,
-    frame::Frame,
     principal::Principal,
 };
 
@@ -60,6 +60,8 @@ pub struct Backend {
     breaker: Breaker,
     slots: Arc<Semaphore>,
     state: Mutex<State>,
+    /// A start of a warm instance has come to its end.
+    warmed: Notify,
     /// Held while a common instance is started.
     starting: tokio::sync::Mutex<()>,
     drain: Drain,
@@ -74,6 +76,8 @@ struct State {
     common: HashMap<Option<Principal>, Arc<Common>>,
     /// A task that fills up the warm ones is under way.
     warming: bool,
+    /// And one of them is being started at this moment.
+    warming_now: bool,
 }
 
 /// An instance that several sessions use.
@@ -104,6 +108,7 @@ impl Backend {
             breaker: Breaker::new(config.restart),
             slots: Arc::new(Semaphore::new(config.max_instances)),
             state: Mutex::default(),
+            warmed: Notify::new(),
             starting: tokio::sync::Mutex::default(),
             me: me.clone(),
             config,
@@ -230,20 +235,32 @@ impl Backend {
         Some(common)
     }
 
-    /// A warm instance, or a new one.
+    /// A warm instance, or a new one. Where a warm one that is just being started has the last
+    /// place, that one.
     async fn own(&self) -> Result<Arc<Instance>, LeaseError> {
         loop {
-            let Some(instance) = self.state.lock().warm.pop_front() else {
-                break;
-            };
-            self.warm_up();
-            if !instance.has_ended() {
+            let warmed = self.warmed.notified();
+            if let Some(instance) = self.warm_one() {
                 return Ok(instance);
             }
+            match self.start().await {
+                Err(LeaseError::Full) if self.state.lock().warming_now => warmed.await,
+                started => {
+                    self.warm_up();
+                    return started;
+                }
+            }
         }
-        let instance = self.start().await?;
-        self.warm_up();
-        Ok(instance)
+    }
+
+    fn warm_one(&self) -> Option<Arc<Instance>> {
+        loop {
+            let instance = self.state.lock().warm.pop_front()?;
+            self.warm_up();
+            if !instance.has_ended() {
+                return Some(instance);
+            }
+        }
     }
 
     async fn start(&self) -> Result<Arc<Instance>, LeaseError> {
@@ -355,22 +372,26 @@ impl Backend {
         while self.wants_warm() {
             let started = tokio::select! {
                 started = self.start() => started,
-                () = self.drain.draining() => break,
+                () = self.drain.draining() => Err(LeaseError::Draining),
             };
-            match started {
-                Ok(instance) => self.keep_warm(instance),
-                Err(LeaseError::CircuitOpen { retry_after }) => {
+            let failed = started.map(|instance| self.keep_warm(instance)).err();
+            self.state.lock().warming_now = false;
+            self.warmed.notify_waiters();
+            match failed {
+                Some(LeaseError::CircuitOpen { retry_after }) => {
                     tokio::select! {
                         () = tokio::time::sleep(retry_after) => {}
-                        () = self.drain.draining() => break,
+                        () = self.drain.draining() => {}
                     }
                 }
                 // An instance that ends, or the next session, asks again.
-                Err(LeaseError::Full | LeaseError::Draining) => break,
-                Err(LeaseError::Start) => {}
+                Some(LeaseError::Full | LeaseError::Draining) => {
+                    self.state.lock().warming = false;
+                    return;
+                }
+                Some(LeaseError::Start) | None => {}
             }
         }
-        self.state.lock().warming = false;
     }
 
     /// False ends the filling: decided under the lock under which others see that it goes on.
@@ -378,6 +399,7 @@ impl Backend {
         let mut state = self.state.lock();
         let wants = !self.drain.is_draining() && state.warm.len() < self.config.warm;
         state.warming = wants;
+        state.warming_now = wants;
         wants
     }
 
@@ -411,87 +433,6 @@ impl Backend {
         }
         drop(state);
         common.instance.stop();
-    }
-}
-
-impl Lease {
-    fn common(backend: Arc<Backend>, key: Option<Principal>, common: Arc<Common>) -> Self {
-        let instance = common.instance.clone();
-        Self {
-            backend,
-            instance,
-            common: Some((key, common)),
-        }
-    }
-
-    /// The instance.
-    #[must_use]
-    pub fn instance(&self) -> &Arc<Instance> {
-        &self.instance
-    }
-
-    /// The backend it belongs to.
-    #[must_use]
-    pub fn backend(&self) -> &Arc<Backend> {
-        &self.backend
-    }
-
-    /// True when the session's own `initialize` goes to the child.
-    #[must_use]
-    pub fn is_own(&self) -> bool {
-        self.common.is_none()
-    }
-
-    /// The instance is of use: the count of failures starts anew.
-    pub fn confirm(&self) {
-        self.backend.breaker.succeeded();
-    }
-
-    /// The instance didn't answer `initialize` in time.
-    pub fn reject(&self) {
-        self.backend.failed(&self.instance);
-        self.instance.stop();
-    }
-
-    /// On a common instance: the raw `InitializeResult` for a client that sent `initialize`; the
-    /// gateway shakes hands with the child once.
-    ///
-    /// # Errors
-    /// [`LeaseError::Start`] when the child refused or didn't answer in time.
-    pub async fn greet(&self, initialize: &Frame) -> Result<Bytes, LeaseError> {
-        let Some((key, common)) = &self.common else {
-            return Err(LeaseError::Start);
-        };
-        let greeting = || {
-            // It holds the instance as long as it lasts, whoever goes away meanwhile.
-            *common.users.lock() += 1;
-            let lease = Self::common(self.backend.clone(), key.clone(), common.clone());
-            let greeting = Greeting {
-                initialize: initialize.clone(),
-                // Between principals nobody's capabilities are everybody's.
-                anonymous: key.is_none(),
-                timeout: self.backend.config.start_timeout,
-            };
-            async move {
-                let result = handshake::greet(lease.instance.clone(), greeting).await;
-                match &result {
-                    Some(_) => lease.confirm(),
-                    None => lease.reject(),
-                }
-                result
-            }
-        };
-        let result = common.handshake.run(&self.backend.drain, greeting).await;
-        result.ok_or(LeaseError::Start)
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        match &self.common {
-            Some((key, common)) => self.backend.leave(key, common),
-            None => self.instance.stop(),
-        }
     }
 }
 

@@ -13,8 +13,8 @@ use crate::{
 /// Drains and closes the gateway; a further stop cuts the waiting short.
 pub(super) async fn run(shared: &Arc<Shared>, signals: &mut mpsc::Receiver<Signal>) {
     let timeout = shared.config.lock().drain_timeout;
-    tracing::info!(?timeout, "draining");
     shared.drain.drain();
+    tracing::info!(?timeout, "draining");
     let at_once = tokio::select! {
         idle = idle(shared, timeout) => {
             if !idle {

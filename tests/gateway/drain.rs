@@ -72,8 +72,8 @@ async fn health_needs_no_key_and_tells_nothing_else() {
 async fn twenty_calls_in_flight_are_all_answered_and_nothing_new_begins() {
     let mut rig = Rig::start("").await;
     let mut sse = Sse::open(&rig, "m", BOB).await;
-    let late = tool_call(&json!("on the stream"), "slow", json!({"ms": 2000}));
-    let (sessions, mut calls) = slow_calls(&rig, 4, 5, 2000).await;
+    let late = tool_call(&json!("on the stream"), "slow", json!({"ms": 4000}));
+    let (sessions, mut calls) = slow_calls(&rig, 4, 5, 4000).await;
     assert_eq!(sse.post(late.to_string()).await.status, 202);
     let tree = process::descendants(rig.pid());
     rig.signal(Signal::SIGTERM);

@@ -81,10 +81,7 @@ async fn a_crash_fails_every_waiter_at_once_and_ends_that_session_only() {
                 "{how}: {reply:?}"
             );
         }
-        let late = mcp
-            .post(tool_call(&json!(1), "echo", json!({})).to_string())
-            .await;
-        assert_eq!(late.status, 404, "{how}: {late:?}");
+        mcp.is_over().await;
         let again = Mcp::open(&rig, "m", ALICE).await;
         assert_eq!(again.text("echo", json!({"text": how})).await, how);
     }
@@ -252,6 +249,18 @@ async fn a_session_on_a_warm_backend_gets_an_instance_that_was_started_before() 
     until("replacements", || times(&rig, "instance started") == 4).await;
 }
 
+#[tokio::test]
+async fn the_one_instance_that_may_run_serves_the_first_session_also_while_it_is_warmed() {
+    // A session that comes at once meets the warm instance in the middle of its start.
+    for _ in 0..5 {
+        let limits = "[backends.m]\ncommand = [\"misbehave\"]\nmax_instances = 1\n";
+        let rig = Rig::start(limits).await;
+        let mcp = Mcp::open(&rig, "m", ALICE).await;
+        assert_eq!(mcp.text("echo", json!({"text": "on"})).await, "on");
+        assert_eq!(try_open(&rig, "m", BOB).await.status, 429);
+    }
+}
+
 fn word<'a>(line: &'a str, name: &str) -> &'a str {
     let rest = line.split_once(name).expect("a field").1;
     rest.split(' ').next().expect("a value")
@@ -285,10 +294,7 @@ async fn a_line_without_end_ends_the_instance_and_nothing_else() {
         // More than one may have been refused before the first refusal was seen.
         assert!(matches!(code, -32011 | -32013), "{code}");
     }
-    let late = mcp
-        .post(tool_call(&json!(1), "echo", json!({})).to_string())
-        .await;
-    assert_eq!(late.status, 404);
+    mcp.is_over().await;
     assert_eq!(other.text("echo", json!({"text": "on"})).await, "on");
 }
 
@@ -384,10 +390,7 @@ async fn half_an_answer_and_an_exit_fail_the_call() {
     let mcp = Mcp::open(&rig, "m", ALICE).await;
     let answer = mcp.call("half", json!({})).await;
     assert_eq!(answer["error"]["code"], -32011, "{answer}");
-    let late = mcp
-        .post(tool_call(&json!(1), "echo", json!({})).to_string())
-        .await;
-    assert_eq!(late.status, 404);
+    mcp.is_over().await;
 }
 
 #[tokio::test]

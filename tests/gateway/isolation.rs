@@ -387,10 +387,7 @@ async fn a_crash_of_a_shared_instance_ends_its_sessions_and_the_next_gets_a_new_
     let first = identity(&alice).await;
     assert_eq!(bob.call("crash", json!({})).await["error"]["code"], -32011);
     for mcp in [&alice, &bob] {
-        let late = mcp
-            .post(tool_call(&json!(1), "echo", json!({})).to_string())
-            .await;
-        assert_eq!(late.status, 404, "{late:?}");
+        mcp.is_over().await;
     }
     let alice = Mcp::open(&rig, "m", ALICE).await;
     assert_ne!(identity(&alice).await, first);

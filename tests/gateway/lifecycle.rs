@@ -10,7 +10,7 @@ use crate::{
     process::{self, until_marked},
     rig::{
         ALICE, BOB, Rig,
-        mcp::{Mcp, Sse, tool_call},
+        mcp::{Mcp, Sse},
         until,
     },
 };
@@ -91,10 +91,7 @@ async fn a_grandchild_that_holds_the_pipes_does_not_keep_a_dead_instance_alive()
     let crash = mcp.call("crash", json!({})).await;
     assert_eq!(crash["error"]["code"], -32011, "{crash}");
     until_marked(&mark, 0).await;
-    let late = mcp
-        .post(tool_call(&json!(1), "echo", json!({})).to_string())
-        .await;
-    assert_eq!(late.status, 404);
+    mcp.is_over().await;
 }
 
 #[tokio::test]
@@ -105,10 +102,7 @@ async fn nothing_outlives_a_reload_that_removes_the_backend() {
     rig.rewrite("[backends.other]\ncommand = [\"misbehave\"]\nwarm = 0\n");
     rig.signal(Signal::SIGHUP);
     until_marked(&mark, 0).await;
-    let late = mcp
-        .post(tool_call(&json!(1), "echo", json!({})).to_string())
-        .await;
-    assert_eq!(late.status, 404);
+    mcp.is_over().await;
 }
 
 #[tokio::test]
@@ -157,10 +151,7 @@ async fn nothing_outlives_a_launcher_stage_that_is_killed() {
         mine.retain(|pid| !others.contains(pid));
         kill(Pid::from_raw(mine[index]), Signal::SIGKILL).expect("a live stage");
         until_marked(&mark, 1).await;
-        let late = mcp
-            .post(tool_call(&json!(1), "echo", json!({})).to_string())
-            .await;
-        assert_eq!(late.status, 404);
+        mcp.is_over().await;
         assert_eq!(other.text("echo", json!({"text": "on"})).await, "on");
     }
 }

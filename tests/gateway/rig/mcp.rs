@@ -8,6 +8,7 @@ use crate::rig::{
     Rig,
     client::{Ask, Client, Reply},
     events::Events,
+    soon,
 };
 
 /// The newest revision with sessions.
@@ -141,6 +142,21 @@ impl Mcp {
             .header("last-event-id", after)
             .events()
             .await
+    }
+
+    /// Waits until the session is unknown. What its instance refuses before that is told as such.
+    pub(crate) async fn is_over(&self) {
+        let call = tool_call(&json!("over?"), "echo", json!({})).to_string();
+        let over = async {
+            loop {
+                let reply = self.post(call.clone()).await;
+                if reply.status == 404 {
+                    return;
+                }
+                assert_eq!(reply.json()["error"]["code"], -32011, "{reply:?}");
+            }
+        };
+        soon("the end of the session", over).await;
     }
 
     /// Ends the session.
