@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use crate::rig::{
     ALICE, BOB, CAROL, Rig, binary,
-    mcp::{Mcp, NEWEST, Sse, initialize, tool_call},
-    until,
+    mcp::{Mcp, NEWEST, Sse, initialize, text_of, tool_call},
+    soon, until,
 };
 
 const LOGGED: &str = "[audit]\npath = \"audit/log.jsonl\"\n";
@@ -616,4 +616,86 @@ async fn arguments_stand_as_the_file_says() {
     assert_eq!(digests[0], digests[1]);
     assert_ne!(digests[0], digests[2]);
     assert_ne!(digests[0], crate::rig::sha256(r#"{"text":"a"}"#));
+}
+
+/// A file system of a few pages, gone with the test.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// `None` where a test may not mount one.
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=128k,mode=0700", "none"])
+            .arg(folder.path())
+            .output();
+        let mounted = mounted.is_ok_and(|output| output.status.success());
+        mounted.then(|| Self(folder))
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.0.path().join("ballast")
+    }
+
+    /// Writes until there is no room.
+    fn fill(&self) {
+        let mut ballast = fs::File::create(self.ballast()).expect("a file");
+        while std::io::Write::write_all(&mut ballast, &[0; 4096]).is_ok() {}
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test]
+async fn on_a_full_disk_nothing_runs_unrecorded_and_with_room_it_goes_on() {
+    let Some(disk) = SmallDisk::mount() else {
+        eprintln!("SKIPPED: a full disk is not tested, since nothing can be mounted here");
+        return;
+    };
+    let path = disk.0.path().join("log.jsonl");
+    let mut rig = Rig::start(&format!("[audit]\npath = \"{}\"", path.display())).await;
+    let mcp = Mcp::open(&rig, "m", ALICE).await;
+    let body = |id: u32| tool_call(&json!(id), "echo", json!({"text": "x"})).to_string();
+    disk.fill();
+    // The last page may have room for a few more.
+    let mut ran = 0;
+    let refused = loop {
+        let reply = mcp.post(body(ran)).await;
+        if reply.json()["result"].is_null() {
+            break reply;
+        }
+        ran += 1;
+        assert!(ran < 100, "the disk is full");
+    };
+    refused.assert_error(200, &json!(ran), -32603);
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    for id in 1000..1005 {
+        let reply = mcp.post(body(id)).await;
+        reply.assert_error(200, &json!(id), -32603);
+    }
+    let note = mcp
+        .notify("notifications/roots/list_changed", json!({}))
+        .await;
+    note.assert_refused(503, "unrecorded");
+
+    fs::remove_file(disk.ballast()).expect("there is room again");
+    let count = soon("a log that is written again", async {
+        loop {
+            let body = tool_call(&json!("n"), "count", json!({})).to_string();
+            let answer = mcp.post(body).await.json();
+            if answer["result"].is_object() {
+                return text_of(&answer);
+            }
+        }
+    })
+    .await;
+    assert_eq!(count, (ran + 1).to_string(), "what was refused did not run");
+    let seen = mcp.text("seen", json!({})).await;
+    assert!(!seen.contains("roots/list_changed"), "{seen}");
+    stopped(&mut rig).await;
+    assert_whole(&path);
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::rig::{
     ALICE, BOB, CAROL, Rig,
     client::{Reply, assert_error},
+    events::Events,
     mcp::{Mcp, NEWEST, Sse, initialize, text_of, tool_call},
     until,
 };
@@ -117,7 +118,7 @@ async fn tools_under_one_glob_share_a_rate_and_others_have_none() {
     .await;
     let mcp = Mcp::open(&rig, "m", ALICE).await;
     mcp.text("pid", json!({})).await;
-    mcp.text("pretty", json!({})).await;
+    mcp.text("progress", json!({})).await;
     assert_limited(&mcp.post(call(1, "pid", json!({}))).await, &json!(1), 1800);
     let escaped = r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"p\u0069d"}}"#;
     assert_limited(&mcp.post(escaped).await, &json!(2), 1800);
@@ -138,53 +139,64 @@ async fn tools_under_one_glob_share_a_rate_and_others_have_none() {
     assert_eq!(bob.text("echo", json!({"text": "b"})).await, "b");
 }
 
+/// A call that is in flight for certain: its child has asked for something and waits.
+async fn in_flight(mcp: &Mcp, id: i64) -> Events {
+    let mut stream = mcp
+        .post_stream(&tool_call(&json!(id), "roots", json!({})))
+        .await;
+    assert_eq!(stream.message().await["method"], "roots/list");
+    stream
+}
+
 #[tokio::test]
 async fn a_place_in_flight_comes_back_however_its_call_ends() {
-    let rig = Rig::start(
-        "[limits]\nrequest_timeout = \"300ms\"\n\
-         [backends.m]\ncommand = [\"misbehave\"]\nlimits = { concurrency = 1 }\n\
-         [backends.long]\ncommand = [\"misbehave\"]\nlimits = { concurrency = 1 }",
-    )
-    .await;
+    let rig =
+        Rig::start("[backends.m]\ncommand = [\"misbehave\"]\nlimits = { concurrency = 1 }").await;
     let mcp = Mcp::open(&rig, "m", ALICE).await;
     let other = Mcp::open(&rig, "m", ALICE).await;
     let bob = Mcp::open(&rig, "m", BOB).await;
+    let refused = async || {
+        let refused = other.post(call(2, "self", json!({}))).await;
+        assert_limited(&refused, &json!(2), 1);
+    };
 
-    // In flight: seen by the refusal of the next; it ends by the time limit.
-    let slow = call(1, "slow", json!({"ms": 600_000}));
-    let waits = tokio::spawn(mcp.ask("POST").json(slow.clone()).send());
-    let mut refused = other.post(call(2, "self", json!({}))).await;
-    while refused.json()["error"].is_null() {
-        refused = other.post(call(2, "self", json!({}))).await;
-    }
-    assert_limited(&refused, &json!(2), 1);
+    let mut cancelled = in_flight(&mcp, 1).await;
+    refused().await;
     assert!(!bob.text("self", json!({})).await.is_empty());
-    let timed_out = waits.await.expect("an answer");
-    timed_out.assert_error(200, &json!(1), -32012);
+    let cancel = mcp
+        .notify("notifications/cancelled", json!({"requestId": 1}))
+        .await;
+    assert_eq!(cancel.status, 202);
+    cancelled.rest().await;
     other.text("self", json!({})).await;
 
-    // An error, and a crash.
+    // An error, and the end of the session.
     mcp.call("fail", json!({"message": "m"})).await;
-    other.text("self", json!({})).await;
-    mcp.post(call(3, "crash", json!({}))).await;
+    let _ended = in_flight(&mcp, 3).await;
+    refused().await;
+    assert_eq!(mcp.delete().await.status, 204);
     other.text("self", json!({})).await;
 
-    // A cancel, and the end of the session.
-    let cancelled = Mcp::open(&rig, "m", ALICE).await;
-    for (id, ends) in [(4, "cancel"), (5, "delete")] {
-        let slow = call(id, "slow", json!({"ms": 600_000}));
-        let waits = tokio::spawn(cancelled.ask("POST").json(slow).send());
-        while other.post(call(6, "self", json!({}))).await.json()["error"].is_null() {}
-        if ends == "cancel" {
-            cancelled
-                .notify("notifications/cancelled", json!({"requestId": id}))
-                .await;
-        } else {
-            cancelled.delete().await;
-        }
-        waits.await.expect("an answer");
-        other.text("self", json!({})).await;
-    }
+    // A crash.
+    let mcp = Mcp::open(&rig, "m", ALICE).await;
+    let crashed = mcp.post(call(4, "crash", json!({}))).await;
+    crashed.assert_error(200, &json!(4), -32011);
+    other.text("self", json!({})).await;
+}
+
+#[tokio::test]
+async fn a_place_in_flight_comes_back_when_the_time_is_over() {
+    let rig = Rig::start(
+        "[limits]\nrequest_timeout = \"2s\"\n\
+         [backends.m]\ncommand = [\"misbehave\"]\nlimits = { concurrency = 1 }",
+    )
+    .await;
+    let mcp = Mcp::open(&rig, "m", ALICE).await;
+    let mut waits = in_flight(&mcp, 1).await;
+    let refused = mcp.post(call(2, "self", json!({}))).await;
+    assert_limited(&refused, &json!(2), 1);
+    assert_error(&waits.message().await, &json!(1), -32012);
+    mcp.text("self", json!({})).await;
 }
 
 #[tokio::test]

@@ -188,7 +188,7 @@ async fn a_denied_notification_is_passed_over() {
     assert_eq!(other.status, 202);
     let seen = mcp.text("seen", json!({})).await;
     assert!(seen.contains("notifications/other"), "{seen}");
-    assert!(!seen.contains("roots"), "{seen}");
+    assert!(!seen.contains("roots/list_changed"), "{seen}");
 }
 
 #[tokio::test]
