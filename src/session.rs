@@ -639,6 +639,12 @@ impl Session {
         }
     }
 
+    /// True when a request with this id waits for its answer.
+    #[must_use]
+    pub(crate) fn is_in_flight(&self, id: &[u8]) -> bool {
+        self.state.lock().calls.contains_key(id)
+    }
+
     /// Subscriptions on a common instance: true when the child has to be asked.
     ///
     /// # Errors

@@ -27,6 +27,8 @@ pub(super) async fn run(shared: &Arc<Shared>, signals: &mut mpsc::Receiver<Signa
     if at_once {
         // What is dropped with the runtime is killed.
         tracing::warn!("stopping at once");
+        // The log is owed the outcome of what was in flight.
+        shared.server.sessions().end_all(EndReason::Drain);
         shared.log.load().stop().await;
         return;
     }

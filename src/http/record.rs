@@ -98,6 +98,17 @@ pub(super) fn rejected(log: &Log, sender: &Sender, rejection: &Rejection) {
     });
 }
 
+/// Records a request whose head was refused, so that nothing of it is known.
+pub(super) fn unread(log: &Log, client: IpAddr, (status, code): (u16, &str)) {
+    log.note(&Event {
+        client: Some(client),
+        decision: Some(Decision::Deny),
+        rule: Some(code),
+        status: Some(Status::Http(status)),
+        ..Event::new(Name::Denied)
+    });
+}
+
 /// What of a message stands in its event.
 struct Message<'a> {
     frame: &'a Frame,

@@ -119,6 +119,10 @@ async fn hand_over(
     if !session.is_open_for(frame.method()) {
         return Err(Refusal::Send(SendError::OutOfTurn));
     }
+    // The session looks again; here it costs no rate, and no decision that never comes true.
+    if frame.id().is_some_and(|id| session.is_in_flight(id)) {
+        return Err(Refusal::Send(SendError::DuplicateId));
+    }
     let permit = check(granted, session, frame).map_err(Refusal::Denied)?;
     let frame = permit.frame();
     let slot = match frame.method() {

@@ -11,6 +11,7 @@
     reason = "a test starts programs, stops at the first surprise and shows what it saw"
 )]
 
+mod audit;
 mod auth;
 mod batch;
 mod commands;
@@ -20,6 +21,7 @@ mod hostile_client;
 mod http_framing;
 mod isolation;
 mod lifecycle;
+mod limits;
 mod memory;
 mod origin;
 #[allow(dead_code, reason = "a subject may need what no other has used yet")]
@@ -29,6 +31,7 @@ mod reload;
 #[allow(dead_code, reason = "a subject may need what no other has used yet")]
 mod rig;
 mod roles;
+mod rules;
 mod sessions;
 mod sse;
 mod streamable;
