@@ -160,6 +160,8 @@ struct State {
     version: Option<Version>,
     /// `initialize` was sent.
     begun: bool,
+    /// `notifications/initialized` came.
+    ready: bool,
     /// A common instance is greeted; what comes of it is told before anything ends.
     greeting: bool,
     /// It was answered, and not by an error.
@@ -630,12 +632,30 @@ impl Session {
     /// kind. Some servers end when they hear anything else before it.
     #[must_use]
     pub fn is_open_for(&self, method: &str) -> bool {
-        let state = self.state.lock();
-        let begun = state.begun;
+        let mut state = self.state.lock();
         match method {
-            "initialize" => !begun,
+            // Claimed at once: of two that come together one is too late.
+            "initialize" => !std::mem::replace(&mut state.begun, true),
             "ping" => true,
-            _ => begun,
+            _ => state.begun,
+        }
+    }
+
+    /// The `initialize` that claimed the session was not handed on.
+    pub(crate) fn unbegin(&self) {
+        self.state.lock().begun = false;
+    }
+
+    /// True for a notification that the protocol asks of the client: the one after `initialize`,
+    /// once, and the cancellation of a call in flight.
+    pub(crate) fn expects(&self, frame: &Frame) -> bool {
+        let mut state = self.state.lock();
+        match frame.method() {
+            "notifications/initialized" => !std::mem::replace(&mut state.ready, true),
+            "notifications/cancelled" => frame
+                .cancelled_id()
+                .is_some_and(|id| state.calls.contains_key(id)),
+            _ => false,
         }
     }
 

@@ -55,5 +55,5 @@ fn tool_rates(table: &Table<'_>) -> Vec<(Glob, Rate)> {
     rates.collect()
 }
 
-/// More at once than an instance takes anyway.
-const MOST: u32 = 4096;
+/// Beyond this it is no limit.
+const MOST: u32 = 1_000_000;

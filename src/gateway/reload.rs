@@ -63,10 +63,8 @@ fn apply(shared: &Arc<Shared>, config: Config) -> anyhow::Result<()> {
     };
     // Nothing fails from here on.
     if let Some(log) = log {
-        let old = shared.log.swap(Arc::new(log));
-        if config.audit.as_ref().map(|a| &a.path) != before.audit.as_ref().map(|a| &a.path) {
-            shared.drain.spawn(async move { old.stop().await });
-        }
+        shared.log.store(Arc::new(log));
+        // The old one closes with the last request that owes it an outcome.
     }
     if let Some(acceptor) = acceptor {
         shared.acceptor.store(Arc::new(acceptor));

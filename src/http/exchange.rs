@@ -223,11 +223,16 @@ impl Granted {
             .ok_or(Rejection::NotFound)
     }
 
-    /// Counts a message; `tool` is the one that it calls.
-    pub(crate) fn count(&self, tool: Option<&str>) -> Result<(), Limited> {
-        if let Some(rates) = &self.snapshot.rates {
-            rates.check(&self.principal)?;
+    /// Counts a message of its principal, whatever it says.
+    pub(crate) fn throttle(&self) -> Result<(), Limited> {
+        match &self.snapshot.rates {
+            Some(rates) => rates.check(&self.principal),
+            None => Ok(()),
         }
+    }
+
+    /// Counts a message on its backend; `tool` is the one that it calls.
+    pub(crate) fn count(&self, tool: Option<&str>) -> Result<(), Limited> {
         match self.snapshot.backends.get(&self.backend) {
             Some(served) => served.limits.check(&self.principal, tool),
             None => Ok(()),

@@ -120,11 +120,17 @@ struct Message<'a> {
 impl<'a> Message<'a> {
     fn of(frame: &'a Frame) -> Self {
         let calls = frame.method() == "tools/call";
-        let takes = calls || frame.method() == "prompts/get";
+        let names = frame.method().starts_with("resources/")
+            || matches!(frame.method(), "prompts/get" | "completion/complete");
         Self {
             frame,
             tool: calls.then(|| frame.name()).flatten(),
-            args: takes.then(|| frame.arguments()).flatten(),
+            // What a call is about: its arguments, or the prompt or resource that it names.
+            args: match (calls, names) {
+                (true, _) => frame.arguments(),
+                (_, true) => frame.params(),
+                _ => None,
+            },
             trace: frame.meta().and_then(trace_id),
         }
     }

@@ -98,7 +98,11 @@ pub(crate) async fn request(
 ) -> Result<(), Refusal> {
     // Only what is refused is looked at again; the bytes are shared.
     let kept = granted.log().is_on().then(|| frame.clone());
+    let opens = frame.method() == "initialize";
     let sent = hand_over(granted, session, frame, lane).await;
+    if opens && !matches!(sent, Ok(()) | Err(Refusal::Send(SendError::OutOfTurn))) {
+        session.unbegin();
+    }
     if let (Err(refusal), Some(frame)) = (&sent, &kept) {
         record::refused(granted, session, frame, refusal);
     }
@@ -123,10 +127,13 @@ async fn hand_over(
     if frame.id().is_some_and(|id| session.is_in_flight(id)) {
         return Err(Refusal::Send(SendError::DuplicateId));
     }
+    if frame.method() != "initialize" {
+        // It was counted when its session opened. What is denied counts too.
+        granted.throttle().map_err(Refusal::Limited)?;
+    }
     let permit = check(granted, session, frame).map_err(Refusal::Denied)?;
     let frame = permit.frame();
     let slot = match frame.method() {
-        // It was counted when its session opened.
         "initialize" => InFlight::free(),
         _ => granted
             .admit(tool_of(frame).as_deref())
@@ -180,29 +187,33 @@ pub(crate) async fn notification(
     session: &Session,
     frame: Frame,
 ) -> Result<(), Rejection> {
-    // What takes work away, and what every session begins with, is never too much.
-    if !matches!(
-        frame.method(),
-        "notifications/cancelled" | "notifications/initialized"
-    ) {
-        let counted = granted.count(None);
-        counted.map_err(|limited| Rejection::Rate(None, limited.retry_after))?;
-    }
     let kept = granted.log().is_on().then(|| frame.clone());
-    match check(granted, session, frame) {
-        Ok(permit) => {
-            let recorded = record::decide(granted, session, &permit).await;
-            recorded.map_err(|_| Rejection::Unrecorded)?;
-            session.notify(permit).map_err(refused)
-        }
-        Err(denied) => {
+    let sent = tell(granted, session, frame).await;
+    if let (Err(refusal), Some(frame)) = (&sent, &kept) {
+        record::refused(granted, session, frame, refusal);
+    }
+    match sent {
+        Ok(()) => Ok(()),
+        Err(Refusal::Denied(denied)) => {
             tracing::debug!(session = session.number(), %denied, "passed over a notification");
-            if let Some(frame) = &kept {
-                record::refused(granted, session, frame, &Refusal::Denied(denied));
-            }
             Ok(())
         }
+        Err(Refusal::Limited(limited)) => Err(Rejection::Rate(None, limited.retry_after)),
+        Err(Refusal::Unrecorded) => Err(Rejection::Unrecorded),
+        Err(Refusal::Send(error)) => Err(refused(error)),
     }
+}
+
+async fn tell(granted: &Granted, session: &Session, frame: Frame) -> Result<(), Refusal> {
+    // What takes work away, and what every session begins with, is never too much.
+    if !session.expects(&frame) {
+        granted.throttle().map_err(Refusal::Limited)?;
+        granted.count(None).map_err(Refusal::Limited)?;
+    }
+    let permit = check(granted, session, frame).map_err(Refusal::Denied)?;
+    let recorded = record::decide(granted, session, &permit).await;
+    recorded.map_err(|_| Refusal::Unrecorded)?;
+    session.notify(permit).map_err(Refusal::Send)
 }
 
 /// A response to what the child asked.

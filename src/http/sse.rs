@@ -45,7 +45,8 @@ pub(crate) async fn open(
         return Err(Rejection::Draining);
     }
     granted
-        .count(None)
+        .throttle()
+        .and_then(|()| granted.count(None))
         .map_err(|limited| Rejection::Rate(None, limited.retry_after))?;
     let place = granted.reserve();
     let place = place.map_err(|error| Rejection::open(error, None))?;

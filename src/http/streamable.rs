@@ -149,7 +149,8 @@ async fn initialize(
         return Err(Rejection::Draining);
     }
     granted
-        .count(None)
+        .throttle()
+        .and_then(|()| granted.count(None))
         .map_err(|limited| Rejection::Rate(id.clone(), limited.retry_after))?;
     let place = granted.reserve();
     let place = place.map_err(|error| Rejection::open(error, id.clone()))?;

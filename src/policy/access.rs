@@ -67,6 +67,13 @@ impl Access {
     /// [`Denied`]: by a rule, or to be answered as if the thing did not exist.
     pub fn check(&self, frame: Frame, at: &Circumstances<'_>) -> Result<Permit, Denied> {
         let inner = &*self.inner;
+        // A child that goes by the method alone would run a call that nobody has judged as one.
+        let notifies = frame.method().starts_with("notifications/");
+        match frame.kind() {
+            Kind::Request if notifies => return Err(Denied::Method),
+            Kind::Notification if !notifies => return Err(Denied::Method),
+            _ => {}
+        }
         let asks = matches!(frame.kind(), Kind::Request | Kind::Notification);
         if !asks || (!inner.restricted && inner.filter.rules.is_empty()) {
             return Ok(Permit {
@@ -191,8 +198,8 @@ impl Access {
                 .grants
                 .iter()
                 .all(|grant| grant.resources.is_some());
-        // A glob over the text can't tell where `a/../b` leads.
-        if limited && filter::climbs(uri) {
+        // A glob over the text can't tell where `a/../b` leads, nor that `%61` is `a`.
+        if limited && !filter::is_plain(uri) {
             return false;
         }
         self.inner.filter.resources.permits(uri) && self.grants(|grant| &grant.resources, uri)

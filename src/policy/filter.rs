@@ -79,17 +79,46 @@ impl Rule {
     }
 }
 
-/// True when a URI has a `.` or `..` segment, in whatever spelling.
+/// True when a URI is written in the one way that a glob over its text can judge: no `.` or `..`
+/// segment, no empty one, no escape of a character that needs none (RFC 3986, 2.3) or of a
+/// separator, scheme and host in lower case, and no host where `file:` needs none.
 #[must_use]
-pub fn climbs(uri: &str) -> bool {
-    let plain = uri
-        .to_ascii_lowercase()
-        .replace("%2e", ".")
-        .replace("%2f", "/")
-        .replace("%5c", "/");
-    plain
-        .split(['/', '\\', '?', '#'])
-        .any(|segment| segment == ".." || segment == ".")
+pub fn is_plain(uri: &str) -> bool {
+    let Some((scheme, rest)) = uri.split_once(':') else {
+        return has_plain_path(uri);
+    };
+    let (host, path) = match rest.strip_prefix("//") {
+        Some(rest) => rest.split_at(rest.find('/').unwrap_or(rest.len())),
+        None => ("", rest),
+    };
+    let lower = |text: &str| !text.bytes().any(|byte| byte.is_ascii_uppercase());
+    lower(scheme)
+        && lower(host)
+        && !(scheme == "file" && host == "localhost")
+        && has_plain_path(path)
+        && has_plain_escapes(uri)
+}
+
+fn has_plain_path(path: &str) -> bool {
+    let path = path.split(['?', '#']).next().unwrap_or(path);
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let path = path.strip_suffix('/').unwrap_or(path);
+    path.is_empty()
+        || path
+            .split(['/', '\\'])
+            .all(|segment| !matches!(segment, "" | "." | ".."))
+}
+
+fn has_plain_escapes(uri: &str) -> bool {
+    uri.match_indices('%').all(|(at, _)| {
+        let code = uri
+            .get(at + 1..at + 3)
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        code.is_some_and(|code| {
+            !code.is_ascii_alphanumeric()
+                && !matches!(code, b'-' | b'.' | b'_' | b'~' | b'/' | b'\\')
+        })
+    })
 }
 
 /// `[backends.X.filter]`.
@@ -120,7 +149,7 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    use super::{Globs, Rule, climbs};
+    use super::{Globs, Rule, is_plain};
 
     fn globs(patterns: &[&str]) -> Option<Globs> {
         Some(Globs::new(patterns.iter().map(|p| (*p).to_owned()).collect()).unwrap())
@@ -139,8 +168,8 @@ mod tests {
     }
 
     #[test]
-    fn dot_segments_are_seen_in_every_spelling() {
-        for uri in [
+    fn a_uri_that_could_be_written_otherwise_is_not_plain() {
+        for odd in [
             "file:///a/../b",
             "file:///a/%2e%2E/b",
             "file:///a/.%2e/b",
@@ -148,9 +177,27 @@ mod tests {
             "file:///a%2f..%2fb",
             "file:///a\\..\\b",
             "file:///a/..",
+            "file:///a/%70rivate/x",
+            "file:///a//private/x",
+            "FILE:///a",
+            "file://localhost/a",
+            "http://Example.com/a",
+            "file:///a%",
+            "file:///a%zz",
         ] {
-            assert!(climbs(uri), "{uri}");
+            assert!(!is_plain(odd), "{odd}");
         }
-        assert!(!climbs("file:///a/..b/c.d/...e"));
+        for plain in [
+            "file:///a/..b/c.d/...e",
+            "file:///a%20b",
+            "https://example.com",
+            "misbehave://one",
+            "http://example.com/a/?q=../x",
+            "memo://",
+            "urn:a:b",
+            "file:///a/",
+        ] {
+            assert!(is_plain(plain), "{plain}");
+        }
     }
 }

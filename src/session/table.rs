@@ -263,6 +263,7 @@ fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Openin
             access: opening.access,
             version: None,
             begun: false,
+            ready: false,
             greeting: false,
             agreed: false,
             starting: None,

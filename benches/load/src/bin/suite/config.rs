@@ -58,9 +58,6 @@ max_sessions_per_principal = 20000
 /// Goes on in `[limits]`.
 const SERVER_FULL: &str = r#"rate = "1000000000/min"
 
-[admin]
-enabled = false
-
 [audit]
 path = "audit.jsonl"
 sync = "batch"
