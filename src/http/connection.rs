@@ -36,13 +36,14 @@ where
     };
     match protocol {
         Protocol::H1 => {
-            let io = TokioIo::new(Guarded::http1(io, &limits));
+            let guarded = Guarded::http1(io, &limits);
+            let fault = guarded.fault();
+            let io = TokioIo::new(guarded);
             let recorder = server.clone();
             let service = service_fn(move |request| answer(server.clone(), ends, request));
             let connection = pin!(http1().serve_connection(io, service));
-            let ended = until_closed(connection, closing, |c| c.graceful_shutdown()).await;
-            let fault = ended.err().and_then(|error| Fault::of(&error));
-            if let Some(refused) = fault.and_then(Fault::outline) {
+            until_closed(connection, closing, |c| c.graceful_shutdown()).await;
+            if let Some(refused) = fault.get().copied().and_then(Fault::outline) {
                 record::unread(&recorder.snapshot().log, ends.peer.ip(), refused);
             }
         }
@@ -55,7 +56,7 @@ where
                 async move { Ok::<_, Infallible>(answer.await?.map(|body| body.with(busy))) }
             });
             let connection = pin!(http2(closing.clone()).serve_connection(io, service));
-            let _ = until_closed(connection, closing, |c| c.graceful_shutdown()).await;
+            until_closed(connection, closing, |c| c.graceful_shutdown()).await;
         }
     }
 }
@@ -64,8 +65,7 @@ async fn until_closed<C>(
     mut connection: std::pin::Pin<&mut C>,
     drain: Drain,
     shut_down: impl FnOnce(std::pin::Pin<&mut C>),
-) -> hyper::Result<()>
-where
+) where
     C: Future<Output = hyper::Result<()>>,
 {
     let ended = tokio::select! {
@@ -75,10 +75,9 @@ where
             connection.await
         }
     };
-    if let Err(error) = &ended {
+    if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");
     }
-    ended
 }
 
 async fn answer(

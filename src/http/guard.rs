@@ -22,6 +22,7 @@ mod timer;
 use std::{
     io::{self, IoSlice},
     pin::Pin,
+    sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -81,6 +82,7 @@ pub struct Guarded<IO> {
     clock: Timer,
     stall: Stall,
     closing: Option<Linger>,
+    fault: Arc<OnceLock<Fault>>,
 }
 
 #[derive(Debug)]
@@ -111,7 +113,14 @@ impl<IO> Guarded<IO> {
             clock: Timer::default(),
             stall: Stall::default(),
             closing: None,
+            fault: Arc::default(),
         }
+    }
+
+    /// What will be wrong with what is read, once something is.
+    #[must_use]
+    pub fn fault(&self) -> Arc<OnceLock<Fault>> {
+        self.fault.clone()
     }
 
     /// The stream itself.
@@ -134,7 +143,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<IO> {
                     clock: &mut this.clock,
                     config: &this.config,
                 };
-                http1.poll_read(io, &mut watch, cx, buf)
+                let read = http1.poll_read(io, &mut watch, cx, buf);
+                if let Poll::Ready(Err(error)) = &read
+                    && let Some(fault) = Fault::of(error)
+                {
+                    // Whoever reads may keep it to himself.
+                    let _ = this.fault.set(fault);
+                }
+                read
             }
             Mode::Http2(http2) => {
                 let before = buf.filled().len();

@@ -83,6 +83,7 @@ async fn stopped(rig: &mut Rig) {
 }
 
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "one refusal after the other")]
 async fn every_refusal_of_http_leaves_its_line() {
     let rig = Rig::start(&format!(
         "{LOGGED}[limits]\nmax_body = \"4KiB\"\nmax_sessions_per_principal = 1\n\

@@ -105,6 +105,7 @@ async fn a_rule_that_fails_denies() {
 }
 
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "one variable after the other")]
 async fn all_variables_tell_what_is_true() {
     let rules = [
         rule("uri", r#"uri.startsWith("file:///secret")"#, "deny"),
