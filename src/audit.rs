@@ -33,6 +33,8 @@ mod writer;
 
 use std::{cell::Cell, sync::Arc, thread, time::Duration};
 
+use arc_swap::ArcSwap;
+
 pub use self::{
     arguments::{Arguments, DEFAULT_REDACT, patterns},
     config::{Config, Destination, OnError, OpenError, Sync},
@@ -68,6 +70,9 @@ pub enum Unrecorded {
     #[error("the audit log is closed")]
     Closed,
 }
+
+/// The log of now, for those who outlive a change of configuration.
+pub type Current = Arc<ArcSwap<Log>>;
 
 /// The audit log. Clones share it; it closes when it is stopped, or with its last clone and
 /// [`Pending`].

@@ -3,7 +3,7 @@
 //! Owns the read buffer of one pipe. It must never know what a line means, but for the id of a
 //! line that is thrown away, so that its call can be failed. Invariants: memory is at most the
 //! longest allowed line plus one read, whatever the peer writes, and an idle reader holds no more
-//! than [`BASE`]; a [`Bytes`] handed out keeps no more than about twice its own length alive.
+//! than `BASE`; a [`Bytes`] handed out keeps no more than about twice its own length alive.
 
 use std::{io, mem};
 
@@ -52,6 +52,8 @@ pub struct TooLong {
     pub id: Option<u64>,
     /// Its length in bytes, without the newline.
     pub len: usize,
+    /// It began like a request or a notification, and so answers nothing.
+    pub is_call: bool,
 }
 
 impl<R: AsyncRead + Unpin> LineReader<R> {
@@ -214,9 +216,17 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     }
 }
 
+/// The id of a line that is no message, where it is a decimal number as the gateway gives them and
+/// could be found at the line's beginning or end.
+#[must_use]
+pub fn salvaged_id(line: &[u8]) -> Option<u64> {
+    Excess::new(line).into_line().id
+}
+
 /// What is remembered of a line over the limit.
 struct Excess {
     id: Option<u64>,
+    is_call: bool,
     len: usize,
     tail: Vec<u8>,
 }
@@ -226,6 +236,7 @@ impl Excess {
         let head = &beginning[..beginning.len().min(HEAD)];
         let mut excess = Self {
             id: frame::salvage_id(head).and_then(decimal),
+            is_call: frame::salvage_is_call(head),
             len: 0,
             tail: Vec::new(),
         };
@@ -245,6 +256,7 @@ impl Excess {
         TooLong {
             id: self.id.or_else(|| id_at_end(&self.tail)),
             len: self.len,
+            is_call: self.is_call,
         }
     }
 }

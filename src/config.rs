@@ -5,6 +5,7 @@
 //! error; every problem is found in one pass and shown with its place.
 
 mod access;
+mod audit;
 mod backends;
 mod context;
 mod environment;
@@ -14,7 +15,9 @@ mod limits;
 mod pem;
 mod problem;
 mod protection;
+mod quotas;
 mod roles;
+mod rules;
 mod server;
 mod syntax;
 mod table;
@@ -29,7 +32,7 @@ use std::{
 use http::Uri;
 use toml::de::DeTable;
 
-use crate::{auth, backend, listener, policy, tls};
+use crate::{auth, backend, limit, listener, policy, tls};
 
 pub use access::{ANONYMOUS, KEY_HELP, is_key_name};
 pub use backends::{BACKEND_HELP, ISOLATIONS, is_backend_name, parse_isolation, show_isolation};
@@ -53,6 +56,10 @@ pub struct Config {
     pub http: HttpConfig,
     /// Limits of sessions.
     pub sessions: SessionConfig,
+    /// How often.
+    pub limits: limit::Config,
+    /// What is recorded, if anything is.
+    pub audit: Option<crate::audit::Config>,
     /// How long calls in flight may take to finish after a stop.
     pub drain_timeout: Duration,
     /// The servers behind the gateway, in the order of the file.
@@ -116,6 +123,8 @@ pub struct BackendEntry {
     pub config: backend::Config,
     /// What passes to and from it.
     pub filter: policy::filter::Config,
+    /// How much one principal may ask of it.
+    pub limits: limit::backend::Config,
 }
 
 /// Who asks, and so how much what is missing outside the file matters.
@@ -235,6 +244,8 @@ impl Config {
             auth: parts.auth,
             policy: policy::Config { roles },
             sessions,
+            limits: limits.rates,
+            audit: None,
             drain_timeout: Duration::from_secs(30),
             backends: parts.backends,
             watched: Vec::new(),
@@ -285,6 +296,7 @@ impl BackendEntry {
         Self {
             config: backends::defaults(name, command),
             filter: policy::filter::Config::default(),
+            limits: limit::backend::Config::default(),
         }
     }
 }
@@ -296,6 +308,7 @@ struct Draft {
     policy: policy::Config,
     limits: limits::Limits,
     backends: Vec<BackendEntry>,
+    audit: Option<crate::audit::Config>,
 }
 
 fn read(cx: &context::Context<'_>, document: &DeTable<'_>) -> Draft {
@@ -303,6 +316,7 @@ fn read(cx: &context::Context<'_>, document: &DeTable<'_>) -> Draft {
     let limits = limits::read(&mut root);
     let server = server::read(&mut root);
     let backends = backends::read(&mut root, &limits);
+    let audit = audit::read(&mut root);
     let (auth, policy) = access::read(&mut root, &server, &backends.names);
     root.finish();
     Draft {
@@ -311,6 +325,7 @@ fn read(cx: &context::Context<'_>, document: &DeTable<'_>) -> Draft {
         policy,
         limits,
         backends: backends.entries,
+        audit,
     }
 }
 
@@ -322,6 +337,7 @@ impl Draft {
             policy,
             limits,
             backends,
+            audit,
         } = self;
         let addresses = server.addresses.iter().map(|(address, _)| *address);
         Config {
@@ -337,6 +353,8 @@ impl Draft {
                 header_timeout: limits.header_timeout,
             },
             sessions: limits.sessions,
+            limits: limits.rates,
+            audit,
             drain_timeout: server.drain_timeout,
             backends,
             watched,

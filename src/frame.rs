@@ -32,9 +32,11 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use bytes::Bytes;
 
 pub use self::{
-    build::{error_response, notification, request, result_response},
+    build::{error_response, notification, quote, request, result_response},
     fuzz::fuzz_envelope,
-    salvage::salvage_id,
+    keys::folds_to,
+    lex::unescape,
+    salvage::{salvage_id, salvage_is_call},
     splice::Slot,
 };
 use self::{

@@ -18,11 +18,13 @@ use tokio::{
 use tracing::Instrument;
 
 use crate::{
+    audit::{self, Log},
     auth::Authenticator,
     backend::{Backend, child::Spawner},
     config::{BackendEntry, Config},
     drain::Drain,
     http::{self, Ends, Served, Server, Snapshot, connection, origin::Origins},
+    limit::{BackendLimits, Logins, Rates},
     listener::{self, Accepted, Listener},
     session::{self, table::Table},
     tls::Acceptor,
@@ -35,6 +37,8 @@ pub enum Signal {
     Stop,
     /// Use this configuration from now on.
     Reload(Box<Config>),
+    /// There was a new configuration, and it doesn't hold.
+    Refused,
 }
 
 /// A gateway that is bound and has not accepted anything yet.
@@ -51,6 +55,7 @@ struct Shared {
     /// The listener was replaced.
     relisten: Notify,
     spawner: Arc<Spawner>,
+    log: audit::Current,
     /// Backends that were replaced and whose sessions still run.
     retired: Mutex<Vec<Arc<Backend>>>,
     drain: Drain,
@@ -66,6 +71,11 @@ impl Gateway {
         if let Err(error) = listener::raise_descriptor_limit() {
             tracing::warn!(%error, "the descriptor limit stays as it is");
         }
+        let log = match &config.audit {
+            Some(audit) => Log::open(audit).context("audit")?,
+            None => Log::off(),
+        };
+        let log: audit::Current = Arc::new(ArcSwap::from_pointee(log));
         let acceptor = Acceptor::load(&config.tls).context("TLS")?;
         let listener = Listener::bind(&config.listener).context("can't listen")?;
         let spawner = Spawner::new(drain.clone())
@@ -76,10 +86,15 @@ impl Gateway {
         let backends = config
             .backends
             .iter()
-            .map(|entry| (entry.config.name.clone(), serve_backend(entry, &spawner)))
+            .map(|entry| {
+                (
+                    entry.config.name.clone(),
+                    serve_backend(entry, &spawner, &log),
+                )
+            })
             .collect();
-        let snapshot = snapshot(&config, &addresses, backends);
-        let sessions = Table::new(session_config(&config));
+        let snapshot = snapshot(&config, &addresses, backends, &log);
+        let sessions = Table::new(session_config(&config), log.clone());
         let server = Server::new(snapshot, sessions, drain.clone());
         let shared = Arc::new(Shared {
             config: Mutex::new(config),
@@ -88,6 +103,7 @@ impl Gateway {
             listener: ArcSwap::from_pointee(listener),
             relisten: Notify::new(),
             spawner,
+            log,
             retired: Mutex::default(),
             drain,
         });
@@ -121,10 +137,11 @@ impl Gateway {
             .spawn(reload::watch_certificates(shared.clone()));
         shared.clone().accept();
         tracing::info!(addresses = ?shared.listener.load().local_addrs(), "ready");
-        while let Some(Signal::Reload(config)) = signals.recv().await {
-            if let Err(error) = reload::apply(&shared, *config) {
-                let error = format!("{error:#}");
-                tracing::error!(error, "reload refused; nothing changed");
+        loop {
+            match signals.recv().await {
+                Some(Signal::Reload(config)) => reload::take_over(&shared, *config),
+                Some(Signal::Refused) => reload::record(&shared, false),
+                Some(Signal::Stop) | None => break,
             }
         }
         shutdown::run(&shared, &mut signals).await;
@@ -156,6 +173,8 @@ impl Shared {
             let Ok(local) = stream.local_addr() else {
                 return;
             };
+            // An IPv6 socket names IPv4 addresses in a way that nobody writes.
+            let local = SocketAddr::new(local.ip().to_canonical(), local.port());
             let deadline = Instant::now() + HANDSHAKE;
             let acceptor = shared.acceptor.load_full();
             match acceptor.handshake(stream, deadline).await {
@@ -172,11 +191,12 @@ impl Shared {
     }
 }
 
-fn serve_backend(entry: &BackendEntry, spawner: &Arc<Spawner>) -> Served {
-    let backend = Backend::new(entry.config.clone(), spawner.clone(), Drain::new());
+fn serve_backend(entry: &BackendEntry, spawner: &Arc<Spawner>, log: &audit::Current) -> Served {
+    let backend = Backend::new(entry.config.clone(), spawner.clone(), log.clone());
     Served {
         backend,
         filter: entry.filter.clone(),
+        limits: Arc::new(BackendLimits::new(&entry.limits)),
     }
 }
 
@@ -184,12 +204,16 @@ fn snapshot(
     config: &Config,
     addresses: &[SocketAddr],
     backends: HashMap<String, Served>,
+    log: &audit::Current,
 ) -> Snapshot {
     Snapshot {
         auth: Authenticator::new(&config.auth),
         policy: config.policy.clone(),
         backends,
         http: http_config(config, addresses),
+        log: Log::clone(&log.load()),
+        logins: Arc::new(Logins::new(config.limits.failed_auth)),
+        rates: config.limits.rate.map(|rate| Arc::new(Rates::new(rate))),
     }
 }
 

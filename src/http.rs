@@ -10,6 +10,7 @@ mod exchange;
 pub mod guard;
 pub mod origin;
 mod read;
+mod record;
 mod reject;
 mod route;
 mod send;
@@ -21,10 +22,13 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 
 use crate::{
+    audit::Log,
     auth::Authenticator,
     backend::Backend,
     drain::Drain,
+    limit::{BackendLimits, Logins, Rates},
     policy::{self, filter},
+    principal::Principal,
     session::{Budget, table::Table},
 };
 
@@ -53,6 +57,12 @@ pub struct Snapshot {
     pub backends: HashMap<String, Served>,
     /// HTTP's own.
     pub http: Config,
+    /// The audit log.
+    pub log: Log,
+    /// Failed log-ins.
+    pub logins: Arc<Logins>,
+    /// Messages of each principal, over all backends.
+    pub rates: Option<Arc<Rates<Principal>>>,
 }
 
 /// A backend and what may pass to it.
@@ -61,6 +71,8 @@ pub struct Served {
     pub backend: Arc<Backend>,
     /// Its own filter.
     pub filter: filter::Config,
+    /// How much one principal may ask of it.
+    pub limits: Arc<BackendLimits>,
 }
 
 /// What all connections share.

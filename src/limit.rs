@@ -12,7 +12,7 @@ mod rate;
 use std::time::Duration;
 
 pub use self::{
-    backend::{BackendLimits, Slot},
+    backend::{BackendLimits, InFlight},
     login::Logins,
     rate::{MAX_KEYS, Rate, Rates},
 };
@@ -22,8 +22,8 @@ pub use self::{
 pub struct Config {
     /// Failed log-ins of one client address.
     pub failed_auth: Rate,
-    /// Messages of one principal, over all backends.
-    pub rate: Rate,
+    /// Messages of one principal, over all backends; `None`: as many as he likes.
+    pub rate: Option<Rate>,
 }
 
 /// Over a limit.

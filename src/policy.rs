@@ -4,17 +4,28 @@
 //! child only inside a [`Permit`], and only this module makes one; what was looked at is what is
 //! sent, because the permit holds the very frame that was checked.
 
+mod access;
+pub mod cel;
 pub mod filter;
+mod fuzz;
+mod pattern;
 pub mod prune;
+pub mod redact;
+pub mod rules;
+mod scan;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::SystemTime};
 
-use crate::{
-    frame::{Frame, Kind},
-    principal::Principal,
+use self::rules::Passed;
+use crate::{frame::Frame, principal::Principal};
+
+pub use self::{
+    access::Access,
+    fuzz::fuzz_policy,
+    pattern::PatternError,
+    prune::{Prune, Unreadable},
+    rules::Denial,
 };
-
-pub use self::prune::Prune;
 
 /// The roles of the file.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -41,17 +52,15 @@ pub struct Grant {
     pub resources: Option<filter::Globs>,
 }
 
-/// What one principal may do on one backend. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Access {
-    inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    grants: Vec<Grant>,
-    filter: filter::Config,
-    restricted: bool,
+/// What a message comes with that doesn't stand in it.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances<'a> {
+    /// The client's address.
+    pub client: IpAddr,
+    /// The session's digest, never its id.
+    pub session: &'a str,
+    /// Now.
+    pub time: SystemTime,
 }
 
 /// A message that may be sent. Only [`Access::check`] makes one.
@@ -59,6 +68,7 @@ struct Inner {
 pub struct Permit {
     frame: Frame,
     prune: Prune,
+    passed: Passed,
 }
 
 /// Why a message may not be sent; what it names doesn't exist for this principal.
@@ -79,6 +89,9 @@ pub enum Denied {
     /// The message doesn't say what it is about, so it can't be checked.
     #[error("Invalid params")]
     Params,
+    /// A rule, or a rule that failed. This is no secret: the client learns the rule's name.
+    #[error("{0}")]
+    Rule(Box<Denial>),
 }
 
 impl Denied {
@@ -89,6 +102,7 @@ impl Denied {
             Self::Tool(_) | Self::Prompt(_) | Self::Params => -32602,
             Self::Resource(_) => -32002,
             Self::Method => -32601,
+            Self::Rule(_) => -32010,
         }
     }
 
@@ -97,7 +111,26 @@ impl Denied {
     pub fn data(&self) -> Option<String> {
         match self {
             Self::Resource(uri) => Some(serde_json::json!({ "uri": uri }).to_string()),
+            Self::Rule(denial) => Some(serde_json::json!({ "rule": *denial.rule }).to_string()),
             _ => None,
+        }
+    }
+
+    /// The rule that decided, if it was one.
+    #[must_use]
+    pub fn rule(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Rule(denial) => Some(&denial.rule),
+            _ => None,
+        }
+    }
+
+    /// The rules with `action = "log"` that applied.
+    #[must_use]
+    pub fn notes(&self) -> &[Arc<str>] {
+        match self {
+            Self::Rule(denial) => &denial.notes,
+            _ => &[],
         }
     }
 }
@@ -125,143 +158,7 @@ impl Config {
         if grants.contains(&Grant::default()) {
             grants = vec![Grant::default()];
         }
-        let restricted = *filter != filter::Config::default() || grants[0] != Grant::default();
-        Some(Access {
-            inner: Arc::new(Inner {
-                grants,
-                filter: filter.clone(),
-                restricted,
-            }),
-        })
-    }
-}
-
-impl Access {
-    /// Decides about a client's message.
-    ///
-    /// # Errors
-    /// [`Denied`]: to be answered as if the thing did not exist.
-    pub fn check(&self, frame: Frame) -> Result<Permit, Denied> {
-        if !self.inner.restricted || !matches!(frame.kind(), Kind::Request | Kind::Notification) {
-            return Ok(Permit {
-                frame,
-                prune: Prune::nothing(),
-            });
-        }
-        if !self.inner.filter.methods.permits(frame.method()) {
-            return Err(Denied::Method);
-        }
-        self.check_target(&frame)?;
-        let prune = Prune::of_answer_to(frame.method(), self);
-        Ok(Permit { frame, prune })
-    }
-
-    /// True when a message of the child may pass to this principal.
-    #[must_use]
-    pub fn permits_from_child(&self, frame: &Frame) -> bool {
-        if !self.inner.restricted {
-            return true;
-        }
-        self.inner.filter.methods.permits(frame.method())
-            && (frame.method() != "notifications/resources/updated"
-                || frame.uri().is_some_and(|uri| self.permits_resource(&uri)))
-    }
-
-    fn check_target(&self, frame: &Frame) -> Result<(), Denied> {
-        match frame.method() {
-            "tools/call" => {
-                let name = frame.name().ok_or(Denied::Params)?;
-                if self.permits_tool(&name) {
-                    Ok(())
-                } else {
-                    Err(Denied::Tool(name.into_owned()))
-                }
-            }
-            "prompts/get" => self.check_prompt(&frame.name().ok_or(Denied::Params)?),
-            "resources/read" | "resources/subscribe" | "resources/unsubscribe" => {
-                self.check_resource(&frame.uri().ok_or(Denied::Params)?)
-            }
-            "completion/complete" => self.check_reference(frame),
-            _ => Ok(()),
-        }
-    }
-
-    fn check_prompt(&self, name: &str) -> Result<(), Denied> {
-        if self.permits_prompt(name) {
-            Ok(())
-        } else {
-            Err(Denied::Prompt(name.to_owned()))
-        }
-    }
-
-    fn check_resource(&self, uri: &str) -> Result<(), Denied> {
-        if self.permits_resource(uri) {
-            Ok(())
-        } else {
-            Err(Denied::Resource(uri.to_owned()))
-        }
-    }
-
-    /// What a completion is for: a prompt by name or a resource by URI (template).
-    fn check_reference(&self, frame: &Frame) -> Result<(), Denied> {
-        #[derive(serde::Deserialize)]
-        struct Params {
-            r#ref: Reference,
-        }
-        #[derive(serde::Deserialize)]
-        struct Reference {
-            r#type: String,
-            name: Option<String>,
-            uri: Option<String>,
-        }
-        let params: Params = serde_json::from_slice(frame.params().ok_or(Denied::Params)?)
-            .map_err(|_| Denied::Params)?;
-        match (
-            params.r#ref.r#type.as_str(),
-            params.r#ref.name,
-            params.r#ref.uri,
-        ) {
-            ("ref/prompt", Some(name), _) => self.check_prompt(&name),
-            ("ref/resource", _, Some(uri)) => self.check_resource(&uri),
-            _ => Err(Denied::Params),
-        }
-    }
-
-    fn permits_tool(&self, name: &str) -> bool {
-        self.inner.filter.tools.permits(name)
-            && self
-                .inner
-                .grants
-                .iter()
-                .any(|grant| grants(grant.tools.as_ref(), name))
-    }
-
-    fn permits_prompt(&self, name: &str) -> bool {
-        self.inner.filter.prompts.permits(name)
-            && self
-                .inner
-                .grants
-                .iter()
-                .any(|grant| grants(grant.prompts.as_ref(), name))
-    }
-
-    fn permits_resource(&self, uri: &str) -> bool {
-        let limited = !self.inner.filter.resources.is_open()
-            || self
-                .inner
-                .grants
-                .iter()
-                .all(|grant| grant.resources.is_some());
-        // A glob over the text can't tell where `a/../b` leads.
-        if limited && filter::climbs(uri) {
-            return false;
-        }
-        self.inner.filter.resources.permits(uri)
-            && self
-                .inner
-                .grants
-                .iter()
-                .any(|grant| grants(grant.resources.as_ref(), uri))
+        Some(Access::new(principal, backend, grants, filter.clone()))
     }
 }
 
@@ -272,13 +169,21 @@ impl Permit {
         &self.frame
     }
 
+    /// The rule that allowed it, if one did.
+    #[must_use]
+    pub fn rule(&self) -> Option<&Arc<str>> {
+        self.passed.rule.as_ref()
+    }
+
+    /// The rules with `action = "log"` that applied.
+    #[must_use]
+    pub fn notes(&self) -> &[Arc<str>] {
+        &self.passed.notes
+    }
+
     /// The message, and what must be taken out of its answer.
     #[must_use]
     pub fn into_parts(self) -> (Frame, Prune) {
         (self.frame, self.prune)
     }
-}
-
-fn grants(globs: Option<&filter::Globs>, name: &str) -> bool {
-    globs.is_none_or(|globs| globs.matches(name))
 }

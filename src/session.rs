@@ -5,7 +5,7 @@
 //! belongs to one principal on one backend; every call ends; when a session ends, its instance is
 //! given back and nothing of it is left.
 
-mod budget;
+pub(crate) mod budget;
 pub mod id;
 pub(crate) mod peer;
 pub(crate) mod streams;
@@ -17,6 +17,7 @@ mod tests;
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Arc, Weak},
     task::Context,
     time::Duration,
@@ -27,15 +28,17 @@ use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
+    audit::{Decision, Event, Name, Pending, SessionDigest, Status},
     backend::{Backend, Call, CallError, Failure, Instance, Lease, LeaseError, Peer, PeerId},
     frame::{self, Frame},
+    limit::InFlight,
     policy::{Access, Permit},
     principal::Principal,
 };
 
 pub use self::{budget::Budget, id::SessionId, version::Version};
 use self::{
-    streams::{Bounds, Claim, First, STANDING, Streams},
+    streams::{Attached, Bounds, Claim, First, Reading, STANDING, Streams},
     table::Table,
 };
 
@@ -82,18 +85,44 @@ pub enum EndReason {
     Drain,
 }
 
+impl EndReason {
+    /// The word that stands in the audit log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Idle => "idle",
+            Self::Instance => "instance",
+            Self::NoStart => "not started",
+            Self::Principal => "principal",
+            Self::Drain => "drain",
+        }
+    }
+}
+
 /// Why a request was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// A request with that id is in flight.
     #[error("the id is in use")]
     DuplicateId,
+    /// `initialize` comes first, and once.
+    #[error("not initialized, or initialized already")]
+    OutOfTurn,
     /// Too much waits.
     #[error("too much is in flight")]
     Busy,
     /// The session has ended.
     #[error("the session has ended")]
     Ended,
+}
+
+impl SendError {
+    /// When to try again, where that helps.
+    #[must_use]
+    pub fn retry_after(self) -> Option<Duration> {
+        (self == Self::Busy).then_some(Duration::from_secs(1))
+    }
 }
 
 impl From<CallError> for SendError {
@@ -108,6 +137,10 @@ impl From<CallError> for SendError {
 /// A session.
 pub struct Session {
     id: SessionId,
+    digest: String,
+    audit_digest: SessionDigest,
+    /// The address that opened it.
+    client: IpAddr,
     number: PeerId,
     principal: Principal,
     transport: Transport,
@@ -125,6 +158,12 @@ struct State {
     calls: HashMap<Bytes, u64>,
     access: Access,
     version: Option<Version>,
+    /// `initialize` was sent.
+    begun: bool,
+    /// A common instance is greeted; what comes of it is told before anything ends.
+    greeting: bool,
+    /// It was answered, and not by an error.
+    agreed: bool,
     /// The `initialize` in flight.
     starting: Option<Starting>,
     last_used: Instant,
@@ -147,6 +186,27 @@ pub(crate) struct Post {
     session: Arc<Session>,
 }
 
+/// What a request was given when it was let through.
+#[derive(Debug)]
+pub struct Admitted {
+    /// Its place among those in flight.
+    pub slot: InFlight,
+    /// Its outcome is owed to the audit log.
+    pub pending: Pending,
+}
+
+/// A claim that is given back whatever happens.
+struct Reader {
+    session: Arc<Session>,
+    claim: Claim,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.session.detach(self.claim);
+    }
+}
+
 impl Drop for Post {
     fn drop(&mut self) {
         self.session.state.lock().streams.abandon(self.lane);
@@ -158,6 +218,24 @@ impl Session {
     #[must_use]
     pub fn id(&self) -> SessionId {
         self.id
+    }
+
+    /// Its name in the audit log.
+    #[must_use]
+    pub fn audit_digest(&self) -> SessionDigest {
+        self.audit_digest
+    }
+
+    /// The number of the instance that serves it.
+    #[must_use]
+    pub fn instance_number(&self) -> u64 {
+        self.instance.number()
+    }
+
+    /// Its name where others may read it: a digest of the id.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
     }
 
     /// Its number in logs.
@@ -188,6 +266,12 @@ impl Session {
     #[must_use]
     pub fn version(&self) -> Option<Version> {
         self.state.lock().version
+    }
+
+    /// True once `initialize` was answered with a result; its revision may be one that isn't known.
+    #[must_use]
+    pub fn is_agreed(&self) -> bool {
+        self.state.lock().agreed
     }
 
     /// True when `initialize` goes to the child itself.
@@ -227,7 +311,7 @@ impl Session {
     ///
     /// # Errors
     /// [`SendError`]; nothing comes then.
-    pub fn call(&self, permit: Permit, lane: u32) -> Result<(), SendError> {
+    pub fn call(&self, permit: Permit, lane: u32, admitted: Admitted) -> Result<(), SendError> {
         let (frame, prune) = permit.into_parts();
         let id = frame.id_bytes().unwrap_or_default();
         let now = Instant::now();
@@ -242,6 +326,7 @@ impl Session {
             state.calls.insert(id.clone(), 0);
             state.last_used = now;
             if frame.method() == "initialize" {
+                state.begun = true;
                 state.starting = Some(Starting {
                     id: id.clone(),
                     lane,
@@ -255,6 +340,8 @@ impl Session {
             token,
             lane,
             prune,
+            slot: admitted.slot,
+            pending: admitted.pending,
             started: now,
         };
         let sent = self
@@ -306,25 +393,40 @@ impl Session {
         self.state.lock().streams.answer(lane, Some(data));
     }
 
-    /// Reads the answers of a batch whose client takes no stream, until all are there.
-    pub(crate) async fn gather(self: &Arc<Self>, post: &mut Post) -> Vec<Bytes> {
-        if let Ok(First::Answer(only)) = (&mut post.first).await {
-            return vec![only];
+    /// Reads the answers of a batch whose client takes no stream, until all are there. What is too
+    /// much for one body becomes an error.
+    pub(crate) async fn gather(self: &Arc<Self>, post: &mut Post, most: usize) -> Vec<Bytes> {
+        match (&mut post.first).await {
+            Ok(First::Answer(only)) => return vec![only],
+            Ok(First::Stream) => {}
+            Ok(First::Nothing) | Err(_) => return Vec::new(),
         }
-        let Some((claim, _)) = self.attach(post.lane, None) else {
+        let Attached::Reading(Reading { claim, .. }) = self.attach(post.lane, None) else {
             return Vec::new();
         };
-        let mut answers = Vec::new();
+        let reader = Reader {
+            session: self.clone(),
+            claim,
+        };
+        let (mut answers, mut bytes) = (Vec::new(), 0);
         loop {
             let poll = |cx: &mut Context<'_>| {
-                self.with_streams(|streams| streams.poll(claim, usize::MAX, cx.waker()))
+                reader
+                    .session
+                    .with_streams(|streams| streams.poll(claim, usize::MAX, cx.waker()))
             };
             let events = std::future::poll_fn(poll).await;
             if events.is_empty() {
-                self.detach(claim);
                 return answers;
             }
-            answers.extend(events.into_iter().map(|event| event.data));
+            for event in events {
+                bytes += event.data.len();
+                answers.push(if bytes <= most {
+                    event.data
+                } else {
+                    peer::too_much(event.data)
+                });
+            }
         }
     }
 
@@ -335,20 +437,36 @@ impl Session {
     pub async fn greet(&self, initialize: &Frame) -> Result<Bytes, LeaseError> {
         // The lease stays with the session, so that the end of the session gives it back; it is
         // out of its place only while the child is greeted.
-        let lease = self.state.lock().lease.take().ok_or(LeaseError::Draining)?;
+        let lease = {
+            let mut state = self.state.lock();
+            state.begun = true;
+            state.greeting = true;
+            state.lease.take().ok_or(LeaseError::Draining)?
+        };
         let asked = initialize.protocol_version();
         let result = lease
             .greet(initialize)
             .await
             .map(|result| version::offer(result, asked.as_deref()));
         let mut state = self.state.lock();
+        state.greeting = false;
         if let Ok(result) = &result {
+            state.agreed = true;
             state.version = version::agreed(result);
         }
         if state.ended.is_none() {
             state.lease = Some(lease);
         }
+        drop(state);
+        if result.is_ok() && self.instance.has_ended() {
+            self.end(EndReason::Instance);
+        }
         result
+    }
+
+    /// What bounds all that waits for readers.
+    pub(crate) fn budget(&self) -> Arc<Budget> {
+        self.state.lock().streams.budget().clone()
     }
 
     /// Turns a POST that waits into a stream. False: its answer is there.
@@ -357,21 +475,17 @@ impl Session {
     }
 
     /// Reads a lane.
-    pub(crate) fn attach(
-        self: &Arc<Self>,
-        lane: u32,
-        after: Option<u64>,
-    ) -> Option<(Claim, Vec<streams::Event>)> {
+    pub(crate) fn attach(self: &Arc<Self>, lane: u32, after: Option<u64>) -> Attached {
         let mut state = self.state.lock();
         if state.ended.is_some() {
-            return None;
+            return Attached::Unknown;
         }
-        let attached = state.streams.attach(lane, after)?;
-        if lane == STANDING {
+        let attached = state.streams.attach(lane, after);
+        if let (STANDING, Attached::Reading(_)) = (lane, &attached) {
             state.broken = None;
         }
         state.last_used = Instant::now();
-        Some(attached)
+        attached
     }
 
     /// Runs `act` on the streams.
@@ -411,9 +525,27 @@ impl Session {
         );
         self.instance.detach(self.number);
         drop(lease);
+        self.record(Name::SessionClose, Some(Status::Other(reason.as_str())));
         if let Some(table) = self.table.upgrade() {
             table.forget(self);
         }
+    }
+
+    /// Records that it began or ended.
+    fn record(&self, name: Name, status: Option<Status<'_>>) {
+        let Some(table) = self.table.upgrade() else {
+            return;
+        };
+        table.log().note(&Event {
+            principal: Some(&self.principal),
+            client: Some(self.client),
+            backend: Some(self.instance.backend()),
+            session: Some(self.audit_digest),
+            instance: Some(self.instance.number()),
+            decision: (name == Name::SessionOpen).then_some(Decision::Allow),
+            status,
+            ..Event::new(name)
+        });
     }
 
     /// True once it has ended.
@@ -446,6 +578,11 @@ impl Session {
         {
             return Some(EndReason::NoStart);
         }
+        // A reader that was too slow has lost its stream without leaving.
+        if self.transport == Transport::Sse && !state.streams.is_standing() {
+            state.broken.get_or_insert(now);
+        }
+        state.streams.cut_stalled(now);
         if state
             .broken
             .is_some_and(|since| since + config.resume_grace <= now)
@@ -467,7 +604,7 @@ impl Session {
     fn fail_start(&self) {
         let mut state = self.state.lock();
         if let Some(Starting { id, lane, .. }) = state.starting.take() {
-            let error = peer::failure_error(&id, Failure::TimedOut);
+            let error = peer::failure_error(&id, Failure::NotStarted);
             state.streams.answer(lane, Some(error));
         }
         if let Some(lease) = &state.lease {
@@ -489,17 +626,42 @@ impl Session {
         }
     }
 
-    /// Subscriptions on a common instance: true when the child needn't be asked.
-    pub(crate) fn settles_subscription(&self, frame: &Frame) -> bool {
-        let Some(uri) = frame.uri() else { return false };
+    /// True when a request may be handed on: `initialize` is the first, and the only one of its
+    /// kind. Some servers end when they hear anything else before it.
+    #[must_use]
+    pub fn is_open_for(&self, method: &str) -> bool {
+        let state = self.state.lock();
+        let begun = state.begun;
+        match method {
+            "initialize" => !begun,
+            "ping" => true,
+            _ => begun,
+        }
+    }
+
+    /// True when a request with this id waits for its answer.
+    #[must_use]
+    pub(crate) fn is_in_flight(&self, id: &[u8]) -> bool {
+        self.state.lock().calls.contains_key(id)
+    }
+
+    /// Subscriptions on a common instance: true when the child has to be asked.
+    ///
+    /// # Errors
+    /// [`SendError::Busy`] when there are too many.
+    pub(crate) fn subscription(&self, frame: &Frame) -> Result<bool, SendError> {
+        let uri = frame.uri().unwrap_or_default();
         match frame.method() {
             // The child is asked each time: only it knows whether the resource is there.
             "resources/subscribe" => {
-                self.instance.subscribe(self.number, &uri);
-                false
+                if self.instance.subscribe(self.number, &uri) {
+                    Ok(true)
+                } else {
+                    Err(SendError::Busy)
+                }
             }
-            "resources/unsubscribe" => !self.instance.unsubscribe(self.number, &uri),
-            _ => false,
+            "resources/unsubscribe" => Ok(self.instance.unsubscribe(self.number, &uri)),
+            _ => Ok(true),
         }
     }
 

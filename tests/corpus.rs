@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use gatehouse::{codec::fuzz_codec, frame::fuzz_envelope};
+use gatehouse::{codec::fuzz_codec, frame::fuzz_envelope, policy::fuzz_policy};
 
 /// Feeds each file of a corpus to its target; gives how many there were.
 fn replay(corpus: &str, target: fn(&[u8])) -> usize {
@@ -24,4 +24,9 @@ fn the_envelope_corpus_keeps_every_promise() {
 #[test]
 fn the_codec_corpus_keeps_every_promise() {
     assert!(replay("codec", fuzz_codec) > 5);
+}
+
+#[test]
+fn the_policy_corpus_keeps_every_promise() {
+    assert!(replay("policy", fuzz_policy) > 40);
 }

@@ -38,6 +38,7 @@
 //! | `raw` | anything | the line of the request exactly as it was read |
 //! | `env` | | its environment, a JSON object |
 //! | `pid` | | its process id |
+//! | `self` | | a text that no other process has |
 //! | `count` | | how many tool calls this process has had, this one included |
 //! | `seen` | | JSON: the params of `initialize`, and every method received, in order |
 //! | `slow` | `ms` (1000), `anyway` (false) | answers after that time; a cancelled call is recorded and not answered, unless `anyway` |

@@ -14,6 +14,7 @@ const NAMES: &[&str] = &[
     "raw",
     "env",
     "pid",
+    "self",
     "count",
     "seen",
     "slow",
@@ -109,6 +110,15 @@ fn text(peer: &Peer, id: &str, text: &str) {
     peer.answer(id, &result(text));
 }
 
+/// A text of that length; nothing in it needs to be escaped, so nobody looks for that.
+fn filled(peer: &Peer, id: &str, length: usize) {
+    let empty = Peer::envelope(id, &result("").to_string());
+    peer.line(&empty.replace(
+        r#""text":"""#,
+        &format!(r#""text":"{}""#, "a".repeat(length)),
+    ));
+}
+
 fn result(text: &str) -> Value {
     json!({"content": [{"type": "text", "text": text}]})
 }
@@ -129,11 +139,15 @@ fn plain(peer: &Peer, id: &str, line: &Line, name: &str) -> bool {
         "count" => text(peer, id, &peer.calls().to_string()),
         "seen" => text(peer, id, &peer.seen().to_string()),
         "cancelled" => text(peer, id, &json!(peer.cancelled()).to_string()),
-        "huge" => text(peer, id, &"a".repeat(bytes(line.number("mib", 1) << 20))),
+        "self" => text(peer, id, peer.identity()),
+        "huge" => filled(peer, id, bytes(line.number("mib", 1) << 20)),
         "line" => {
             let empty = Peer::envelope(id, &result("").to_string()).len() + 1;
-            let fill = bytes(line.number("bytes", 0)).saturating_sub(empty);
-            text(peer, id, &"a".repeat(fill));
+            filled(
+                peer,
+                id,
+                bytes(line.number("bytes", 0)).saturating_sub(empty),
+            );
         }
         "slow" => {
             let time = Duration::from_millis(line.number("ms", 1000));
@@ -173,11 +187,12 @@ fn conversation(peer: &Peer, id: &str, line: &Line, name: &str) -> bool {
         }
         "flood" => {
             let data = "a".repeat(bytes(line.number("bytes", 100)));
+            let params = format!(r#"{{"level":"info","data":"{data}"}}"#);
+            let one = format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/message","params":{params}}}"#
+            );
             for _ in 0..line.number("count", 1000) {
-                peer.notify(
-                    "notifications/message",
-                    &json!({"level": "info", "data": data}),
-                );
+                peer.line(&one);
             }
             text(peer, id, "done");
         }
@@ -266,10 +281,7 @@ fn ending(peer: &Peer, id: &str, line: &Line, name: &str) -> bool {
             process::exit(0);
         }
         "endless" => faults::endless(peer, line.number("mib", 64)),
-        "silent" => {
-            text(peer, id, "done");
-            peer.fall_silent();
-        }
+        "silent" => peer.answer_last(id, &result("done")),
         "deaf" => {
             peer.deafen(Duration::from_millis(line.number("ms", FOREVER)));
             text(peer, id, "done");

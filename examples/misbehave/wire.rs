@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::{BuildHasher as _, Hasher as _, RandomState},
     io::{self, Write},
     process,
     sync::{
@@ -72,6 +73,7 @@ struct Inner {
     bom_due: AtomicBool,
     silent: AtomicBool,
     out: Mutex<()>,
+    identity: String,
     next_id: AtomicU64,
     answered: AtomicU64,
     state: Mutex<State>,
@@ -97,6 +99,7 @@ impl Peer {
             bom_due: AtomicBool::new(options.bom),
             silent: AtomicBool::new(false),
             out: Mutex::new(()),
+            identity: identity(),
             next_id: AtomicU64::new(1),
             answered: AtomicU64::new(0),
             state: Mutex::default(),
@@ -110,10 +113,13 @@ impl Peer {
 
     /// Writes bytes as they are. A pipe that is gone is no error: the reader will see its end.
     pub(crate) fn write(&self, bytes: &[u8]) {
-        if self.0.silent.load(Ordering::Relaxed) {
-            return;
-        }
         let _whole = self.0.out.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.0.silent.load(Ordering::Relaxed) {
+            self.put(bytes);
+        }
+    }
+
+    fn put(&self, bytes: &[u8]) {
         let mut out = io::stdout().lock();
         if self.0.bom_due.swap(false, Ordering::Relaxed) {
             let _ = out.write_all("\u{feff}".as_bytes());
@@ -208,6 +214,11 @@ impl Peer {
         self.0.changed.notify_all();
     }
 
+    /// What no other process has; process ids repeat in namespaces.
+    pub(crate) fn identity(&self) -> &str {
+        &self.0.identity
+    }
+
     /// The ids that were cancelled.
     pub(crate) fn cancelled(&self) -> Vec<Value> {
         self.state().cancelled.clone()
@@ -266,8 +277,11 @@ impl Peer {
         }
     }
 
-    /// Writes nothing from now on.
-    pub(crate) fn fall_silent(&self) {
+    /// Answers with a result, and writes nothing from then on.
+    pub(crate) fn answer_last(&self, id: &str, result: &Value) {
+        let _whole = self.0.out.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = Self::envelope(id, &result.to_string());
+        self.put(format!("{line}{}", self.0.line_end).as_bytes());
         self.0.silent.store(true, Ordering::Relaxed);
     }
 
@@ -278,4 +292,10 @@ impl Peer {
             process::exit(3);
         }
     }
+}
+
+fn identity() -> String {
+    // Seeded by the system for each process.
+    let random = RandomState::new().build_hasher().finish();
+    format!("{random:016x}")
 }

@@ -62,7 +62,7 @@ impl Pending {
     }
 
     /// One that owes nothing.
-    pub(super) fn nothing() -> Self {
+    pub fn nothing() -> Self {
         Self {
             log: None,
             parts: Box::default(),

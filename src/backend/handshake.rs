@@ -14,32 +14,38 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{
-    sync::{OnceCell, oneshot},
+    sync::{oneshot, watch},
     time::Instant,
 };
 
 use crate::{
-    backend::instance::{Call, Instance, Outcome, Peer},
+    audit::Pending,
+    backend::instance::{self, Call, FIRST_GREETER, Instance, Peer},
+    drain::Drain,
     frame::{self, Frame, Kind},
+    limit::InFlight,
     policy::Prune,
 };
 
 /// What a handshake is made of.
-#[derive(Debug, Clone, Copy)]
-pub struct Greeting<'a> {
+#[derive(Debug, Clone)]
+pub struct Greeting {
     /// The first client's `initialize`.
-    pub initialize: &'a Frame,
+    pub initialize: Frame,
     /// Say nothing of that client: the instance serves several principals.
     pub anonymous: bool,
     /// For the child's answer.
     pub timeout: Duration,
 }
 
-/// Runs once; everybody gets its result.
+/// Runs once; everybody gets its result, also who comes when it is over.
 #[derive(Debug, Default)]
 pub struct Handshake {
-    result: OnceCell<Option<Bytes>>,
+    result: Mutex<Option<watch::Receiver<Option<Outcome>>>>,
 }
+
+/// The child's raw `InitializeResult`; `None` when it refused or took too long.
+type Outcome = Option<Bytes>;
 
 impl Handshake {
     /// One that has not run.
@@ -48,16 +54,42 @@ impl Handshake {
         Self::default()
     }
 
-    /// The child's raw `InitializeResult`; `None` when it refused or took too long.
-    pub async fn run(&self, instance: &Arc<Instance>, greeting: Greeting<'_>) -> Option<Bytes> {
-        self.result
-            .get_or_init(|| greet(instance, greeting))
-            .await
-            .clone()
+    /// The result of `greeting`, which is started if none was before. It goes on when its caller
+    /// doesn't wait for it: a child must not be greeted twice.
+    pub async fn run<F>(&self, drain: &Drain, greeting: impl FnOnce() -> F) -> Option<Bytes>
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let mut told = self.started(drain, greeting);
+        let result = told.wait_for(Option::is_some).await.ok()?;
+        result.clone().flatten()
+    }
+
+    fn started<F>(
+        &self,
+        drain: &Drain,
+        greeting: impl FnOnce() -> F,
+    ) -> watch::Receiver<Option<Outcome>>
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let mut result = self.result.lock();
+        if let Some(told) = &*result {
+            return told.clone();
+        }
+        let (tell, told) = watch::channel(None);
+        *result = Some(told.clone());
+        let greeting = greeting();
+        drain.spawn(async move {
+            let outcome = greeting.await;
+            let _ = tell.send(Some(outcome));
+        });
+        told
     }
 }
 
-async fn greet(instance: &Arc<Instance>, greeting: Greeting<'_>) -> Option<Bytes> {
+/// Shakes hands with a child; its raw `InitializeResult`.
+pub async fn greet(instance: Arc<Instance>, greeting: Greeting) -> Option<Bytes> {
     let request = if greeting.anonymous {
         let params = serde_json::json!({
             "protocolVersion": LATEST_LEGACY,
@@ -67,7 +99,7 @@ async fn greet(instance: &Arc<Instance>, greeting: Greeting<'_>) -> Option<Bytes
         .to_string();
         Frame::from_child(frame::request(b"0", "initialize", Some(params.as_bytes()))).ok()?
     } else {
-        greeting.initialize.clone()
+        greeting.initialize
     };
     let (tell, told) = oneshot::channel();
     let peer: Arc<dyn Peer> = Arc::new(Greeter {
@@ -78,6 +110,8 @@ async fn greet(instance: &Arc<Instance>, greeting: Greeting<'_>) -> Option<Bytes
         token: None,
         lane: 0,
         prune: Prune::nothing(),
+        slot: InFlight::free(),
+        pending: Pending::nothing(),
         started: Instant::now(),
     };
     let id = NEXT_GREETER.fetch_add(1, Ordering::Relaxed);
@@ -86,7 +120,7 @@ async fn greet(instance: &Arc<Instance>, greeting: Greeting<'_>) -> Option<Bytes
         .await
         .ok()?
         .ok()?;
-    let Outcome::Answer(answer) = outcome else {
+    let instance::Outcome::Answer(answer) = outcome else {
         return None;
     };
     let result = (answer.kind() == Kind::Result)
@@ -99,11 +133,11 @@ async fn greet(instance: &Arc<Instance>, greeting: Greeting<'_>) -> Option<Bytes
 
 /// A peer that waits for one answer and takes nothing else.
 struct Greeter {
-    tell: Mutex<Option<oneshot::Sender<Outcome>>>,
+    tell: Mutex<Option<oneshot::Sender<instance::Outcome>>>,
 }
 
 impl Peer for Greeter {
-    fn answer(&self, _: Call, outcome: Outcome) {
+    fn answer(&self, _: Call, outcome: instance::Outcome) {
         if let Some(tell) = self.tell.lock().take() {
             let _ = tell.send(outcome);
         }
@@ -123,5 +157,4 @@ impl Peer for Greeter {
 /// The newest revision with a handshake.
 pub const LATEST_LEGACY: &str = "2025-11-25";
 
-/// Apart from the sessions' own, which count from one.
-static NEXT_GREETER: AtomicU64 = AtomicU64::new(1 << 63);
+static NEXT_GREETER: AtomicU64 = AtomicU64::new(FIRST_GREETER);

@@ -21,12 +21,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    audit::Pending,
     backend::{
         child::Stderr,
         outbox::{Outbox, PushError},
         routes::Routes,
     },
     frame::{self, Frame, Slot},
+    limit::InFlight,
     policy::Prune,
 };
 
@@ -60,6 +62,10 @@ pub struct Call {
     pub lane: u32,
     /// What the answer filter must take out of the answer.
     pub prune: Prune,
+    /// Its place among the requests in flight; given back with the call.
+    pub slot: InFlight,
+    /// Its outcome is owed to the audit log.
+    pub pending: Pending,
     /// When it was handed over.
     pub started: Instant,
 }
@@ -84,6 +90,8 @@ pub enum Failure {
     Unreadable,
     /// The client cancelled it.
     Cancelled,
+    /// The child didn't answer `initialize` in time.
+    NotStarted,
 }
 
 /// Why a call was not accepted.
@@ -131,6 +139,10 @@ pub struct Instance {
     stderr: OnceLock<Stderr>,
     /// Lines that were no messages.
     misread: AtomicU64,
+    /// It ended without being asked to.
+    fallen: AtomicBool,
+    /// The backend was told that this instance failed.
+    blamed: AtomicBool,
     state: Mutex<State>,
     stop: CancellationToken,
     ended: CancellationToken,
@@ -140,15 +152,17 @@ pub struct Instance {
 struct State {
     /// By child-side id. Ids grow with time and every call has the same time limit, so the first
     /// entry is the one that is due first.
-    pending: BTreeMap<u64, Pending>,
+    pending: BTreeMap<u64, Waiting>,
     routes: Routes,
-    /// Until then the child may still speak for a call that was given up; what it says without an
-    /// address is nobody's, where the peers are not one principal's.
+    /// Until then the child may still speak for a call that was given up, or for another peer's;
+    /// what it says without an address is nobody's, where the peers are not one principal's.
     doubtful_until: Option<Instant>,
+    /// Who called last.
+    last_caller: Option<PeerId>,
     closed: bool,
 }
 
-struct Pending {
+struct Waiting {
     peer_id: PeerId,
     peer: Arc<dyn Peer>,
     call: Call,
@@ -168,6 +182,8 @@ impl Instance {
             answered: AtomicBool::new(false),
             stderr: OnceLock::new(),
             misread: AtomicU64::new(0),
+            fallen: AtomicBool::new(false),
+            blamed: AtomicBool::new(false),
             state: Mutex::default(),
             stop: CancellationToken::new(),
             ended: CancellationToken::new(),
@@ -225,7 +241,7 @@ impl Instance {
         let alone = state.routes.is_empty();
         drop(state);
         // An instance without peers is about to be stopped, or waits for its next one.
-        if alone && tickets.is_empty() {
+        if alone && tickets.is_empty() && !self.mixed {
             return;
         }
         for ticket in tickets {
@@ -256,10 +272,22 @@ impl Instance {
             if state.closed {
                 return Err(CallError::Gone);
             }
+            // A session that ended in this very moment must not leave a call behind.
+            if peer.0 < FIRST_GREETER && !state.routes.has(peer.0) {
+                return Err(CallError::Gone);
+            }
             if state.pending.len() >= MAX_PENDING {
                 return Err(CallError::Busy);
             }
-            let pending = Pending {
+            if self.mixed
+                && state
+                    .last_caller
+                    .replace(peer.0)
+                    .is_some_and(|last| last != peer.0)
+            {
+                state.doubtful_until = Some(call.started + DOUBT);
+            }
+            let pending = Waiting {
                 peer_id: peer.0,
                 peer: peer.1.clone(),
                 call,
@@ -325,15 +353,23 @@ impl Instance {
     /// Hands a client's response to the child, if this peer was asked under that id.
     ///
     /// # Errors
-    /// [`CallError`]. A response to nothing is dropped without one.
+    /// [`CallError`]; it can be sent again then. A response to nothing is dropped without one.
     pub fn respond(&self, peer: PeerId, frame: &Frame) -> Result<(), CallError> {
-        let asked = frame
+        let number = frame
             .id()
-            .is_some_and(|id| self.state.lock().routes.answered(peer, id));
-        if asked { self.notify(frame) } else { Ok(()) }
+            .and_then(|id| std::str::from_utf8(id).ok()?.parse().ok());
+        let asked = number.and_then(|number| self.with_routes(|routes| routes.asked(peer, number)));
+        let (Some(number), Some(id)) = (number, asked) else {
+            return Ok(());
+        };
+        let size = frame.bytes().len() + id.len();
+        self.outbox
+            .push(size, |out| frame.rewrite(&[(Slot::Id, &id)], out))?;
+        self.with_routes(|routes| routes.forget(number));
+        Ok(())
     }
 
-    /// Notes that a peer wants updates of a resource. True: the child has to be told.
+    /// Notes that a peer wants updates of a resource. False: it wants too many.
     pub fn subscribe(&self, peer: PeerId, uri: &str) -> bool {
         self.state.lock().routes.subscribe(peer, uri)
     }
@@ -402,6 +438,21 @@ impl Instance {
         self.mixed
     }
 
+    /// Notes that it ends by itself; before its peers are told, who then ask it to stop.
+    pub(super) fn mark_fallen(&self) {
+        self.fallen.store(true, Ordering::Relaxed);
+    }
+
+    /// True when nobody asked it to end.
+    pub(super) fn has_fallen(&self) -> bool {
+        self.fallen.load(Ordering::Relaxed)
+    }
+
+    /// True the first time: whoever notices it and however many do, an instance fails once.
+    pub(super) fn blame(&self) -> bool {
+        !self.blamed.swap(true, Ordering::Relaxed)
+    }
+
     pub(super) fn mark_ended(&self) {
         self.ended.cancel();
     }
@@ -459,8 +510,11 @@ impl Instance {
     /// Fails the calls whose time is over, and tells the child.
     pub(super) fn expire(&self, now: Instant) {
         let mut due = Vec::new();
+        let unanswered;
         {
             let mut state = self.state.lock();
+            let before = now.checked_sub(self.limits.request_timeout);
+            unanswered = before.map(|b| state.routes.overdue(b)).unwrap_or_default();
             while let Some(entry) = state.pending.first_entry() {
                 if entry.get().call.started + self.limits.request_timeout > now {
                     break;
@@ -470,6 +524,9 @@ impl Instance {
             if !due.is_empty() {
                 state.doubtful_until = Some(now + DOUBT);
             }
+        }
+        for id in unanswered {
+            self.refuse_request(&id, -32603, "The client didn't answer in time");
         }
         for (ticket, pending) in due {
             self.send_cancelled(ticket);
@@ -550,9 +607,12 @@ fn decimal(mut number: u64, buffer: &mut [u8; 20]) -> &[u8] {
 
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
+/// Peers from here on are the gateway's own, and never attached.
+pub const FIRST_GREETER: PeerId = 1 << 63;
+
 /// Calls in flight on one instance; beyond it a call is refused, so that a child that answers
 /// nothing holds a bounded amount of memory.
 const MAX_PENDING: usize = 4096;
 
-/// How long a call that was given up may still make its child speak.
+/// How long a call that is over may still make its child speak.
 const DOUBT: Duration = Duration::from_secs(60);

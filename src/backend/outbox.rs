@@ -33,6 +33,8 @@ pub struct Outbox {
 #[derive(Debug, Default)]
 struct State {
     waiting: BytesMut,
+    /// A buffer that was written, to be filled again.
+    spare: BytesMut,
     /// Bytes handed to the writer and not yet taken by the pipe.
     writing: usize,
     closed: bool,
@@ -105,7 +107,8 @@ impl Outbox {
                     return None;
                 }
                 if !state.waiting.is_empty() {
-                    let batch = state.waiting.split();
+                    let spare = std::mem::take(&mut state.spare);
+                    let batch = std::mem::replace(&mut state.waiting, spare);
                     state.writing = batch.len();
                     return Some(batch);
                 }
@@ -120,6 +123,7 @@ impl Outbox {
         sink: &mut (impl AsyncWrite + Unpin),
         batch: BytesMut,
     ) -> std::io::Result<()> {
+        let mut batch = batch;
         let mut rest = &batch[..];
         while !rest.is_empty() {
             let written = tokio::select! {
@@ -133,6 +137,11 @@ impl Outbox {
             rest = &rest[written..];
             self.state.lock().writing = rest.len();
         }
+        // A large one is not kept: an idle instance would hold the longest message that it ever got.
+        if batch.capacity() <= KEEP {
+            batch.clear();
+            self.state.lock().spare = batch;
+        }
         Ok(())
     }
 
@@ -143,6 +152,9 @@ impl Outbox {
         // The permit may have been meant for `take`, which looks at `closed` first.
     }
 }
+
+/// A buffer up to this is used again.
+const KEEP: usize = 32 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -5,30 +5,31 @@
 //! processes run, those that are still ending included; an instance that served one session is
 //! never given to another.
 
+mod lease;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 
 use crate::{
+    audit,
     backend::{
         Config, Isolation,
         breaker::Breaker,
         child::{SpawnError, Spawner, Stderr, Tag},
-        handshake::{Greeting, Handshake},
+        handshake::Handshake,
         instance::{Instance, Limits},
         pump,
     },
     drain::Drain,
-    frame::Frame,
     principal::Principal,
 };
 
@@ -59,7 +60,12 @@ pub struct Backend {
     breaker: Breaker,
     slots: Arc<Semaphore>,
     state: Mutex<State>,
+    /// A start of a warm instance has come to its end.
+    warmed: Notify,
+    /// Held while a common instance is started.
+    starting: tokio::sync::Mutex<()>,
     drain: Drain,
+    log: audit::Current,
     me: Weak<Backend>,
 }
 
@@ -70,6 +76,8 @@ struct State {
     common: HashMap<Option<Principal>, Arc<Common>>,
     /// A task that fills up the warm ones is under way.
     warming: bool,
+    /// And one of them is being started at this moment.
+    warming_now: bool,
 }
 
 /// An instance that several sessions use.
@@ -77,6 +85,12 @@ struct Common {
     instance: Arc<Instance>,
     handshake: Handshake,
     users: Mutex<usize>,
+}
+
+impl Common {
+    fn is_usable(&self) -> bool {
+        !self.instance.has_ended() && !self.instance.is_stopping()
+    }
 }
 
 /// The right to use an instance; what it held is given back when it is dropped.
@@ -89,15 +103,18 @@ pub struct Lease {
 impl Backend {
     /// A backend without instances. Call [`Backend::warm_up`] once it serves.
     #[must_use]
-    pub fn new(config: Config, spawner: Arc<Spawner>, drain: Drain) -> Arc<Self> {
+    pub fn new(config: Config, spawner: Arc<Spawner>, log: audit::Current) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             breaker: Breaker::new(config.restart),
             slots: Arc::new(Semaphore::new(config.max_instances)),
             state: Mutex::default(),
+            warmed: Notify::new(),
+            starting: tokio::sync::Mutex::default(),
             me: me.clone(),
             config,
             spawner,
-            drain,
+            drain: Drain::new(),
+            log,
         })
     }
 
@@ -179,8 +196,12 @@ impl Backend {
         if let Some(common) = self.join(&key, None) {
             return Ok(Lease::common(backend, key, common));
         }
+        // One starts it, the others wait for that one.
+        let _alone = self.starting.lock().await;
+        if let Some(common) = self.join(&key, None) {
+            return Ok(Lease::common(backend, key, common));
+        }
         let fresh = self.own().await?;
-        // Two may have started one at the same time: the first to come back is used.
         let common = self.join(&key, Some(fresh)).ok_or(LeaseError::Start)?;
         Ok(Lease::common(backend, key, common))
     }
@@ -191,7 +212,7 @@ impl Backend {
         let live = state
             .common
             .get(key)
-            .filter(|common| !common.instance.has_ended())
+            .filter(|common| common.is_usable())
             .cloned();
         let common = match (live, fresh) {
             (Some(common), Some(unneeded)) => {
@@ -214,38 +235,52 @@ impl Backend {
         Some(common)
     }
 
-    /// A warm instance, or a new one.
+    /// A warm instance, or a new one. Where a warm one that is just being started has the last
+    /// place, that one.
     async fn own(&self) -> Result<Arc<Instance>, LeaseError> {
         loop {
-            let Some(instance) = self.state.lock().warm.pop_front() else {
-                break;
-            };
-            self.warm_up();
-            if !instance.has_ended() {
+            let warmed = self.warmed.notified();
+            if let Some(instance) = self.warm_one() {
                 return Ok(instance);
             }
+            match self.start().await {
+                Err(LeaseError::Full) if self.state.lock().warming_now => warmed.await,
+                started => {
+                    self.warm_up();
+                    return started;
+                }
+            }
         }
-        let instance = self.start().await?;
-        self.warm_up();
-        Ok(instance)
+    }
+
+    fn warm_one(&self) -> Option<Arc<Instance>> {
+        loop {
+            let instance = self.state.lock().warm.pop_front()?;
+            self.warm_up();
+            if !instance.has_ended() {
+                return Some(instance);
+            }
+        }
     }
 
     async fn start(&self) -> Result<Arc<Instance>, LeaseError> {
+        if self.slots.available_permits() == 0 {
+            return Err(LeaseError::Full);
+        }
+        let admitted = self.breaker.admit(Instant::now());
+        let pause = admitted.map_err(|open| LeaseError::CircuitOpen {
+            retry_after: open.retry_after,
+        })?;
+        if pause > self.config.start_timeout.min(PATIENCE) {
+            return Err(LeaseError::CircuitOpen { retry_after: pause });
+        }
+        tokio::time::sleep(pause).await;
+        // Not before the pause: others may have a use for it.
         let slot = self
             .slots
             .clone()
             .try_acquire_owned()
             .map_err(|_| LeaseError::Full)?;
-        let pause = self
-            .breaker
-            .admit(Instant::now())
-            .map_err(|open| LeaseError::CircuitOpen {
-                retry_after: open.retry_after,
-            })?;
-        if pause > self.config.start_timeout.min(PATIENCE) {
-            return Err(LeaseError::CircuitOpen { retry_after: pause });
-        }
-        tokio::time::sleep(pause).await;
         self.spawn(slot).await.map_err(|error| {
             self.breaker.failed(Instant::now());
             tracing::error!(backend = self.config.name, %error, "can't start an instance");
@@ -268,6 +303,7 @@ impl Backend {
             pid = child.process.pid(),
             "instance started"
         );
+        self.record(audit::Name::InstanceStart, instance.number(), None);
         let tag = Tag {
             backend: self.config.name.clone(),
             instance: instance.number().to_string(),
@@ -287,16 +323,26 @@ impl Backend {
                 running.stop();
                 std::future::pending::<()>().await;
             };
-            tokio::select! {
-                () = pump::run(running.clone(), pipes, stop_timeout) => {}
-                () = stop_with_gateway => {}
-            }
+            let exit = tokio::select! {
+                exit = pump::run(running.clone(), pipes, stop_timeout) => exit.to_string(),
+                () = stop_with_gateway => String::new(),
+            };
             drop(slot);
             if let Some(backend) = me.upgrade() {
+                backend.record(audit::Name::InstanceExit, running.number(), Some(&exit));
                 backend.ended(&running);
             }
         });
         Ok(instance)
+    }
+
+    fn record(&self, name: audit::Name, instance: u64, exit: Option<&str>) {
+        self.log.load().note(&audit::Event {
+            backend: Some(&self.config.name),
+            instance: Some(instance),
+            status: exit.map(audit::Status::Other),
+            ..audit::Event::new(name)
+        });
     }
 
     /// What an instance's end means for the next start.
@@ -310,36 +356,51 @@ impl Backend {
         // One caller who can crash his own instance must not open the circuit for the others:
         // where instances aren't common, only an instance that never was of use counts.
         let counts = !instance.has_answered() || self.config.isolation == Isolation::Shared;
-        if !instance.is_stopping() && counts {
-            self.breaker.failed(Instant::now());
+        if instance.has_fallen() && counts {
+            self.failed(instance);
         }
         self.warm_up();
+    }
+
+    fn failed(&self, instance: &Instance) {
+        if instance.blame() {
+            self.breaker.failed(Instant::now());
+        }
     }
 
     async fn fill(self: Arc<Self>) {
         while self.wants_warm() {
             let started = tokio::select! {
                 started = self.start() => started,
-                () = self.drain.draining() => break,
+                () = self.drain.draining() => Err(LeaseError::Draining),
             };
-            match started {
-                Ok(instance) => self.keep_warm(instance),
-                Err(LeaseError::CircuitOpen { retry_after }) => {
+            let failed = started.map(|instance| self.keep_warm(instance)).err();
+            self.state.lock().warming_now = false;
+            self.warmed.notify_waiters();
+            match failed {
+                Some(LeaseError::CircuitOpen { retry_after }) => {
                     tokio::select! {
                         () = tokio::time::sleep(retry_after) => {}
-                        () = self.drain.draining() => break,
+                        () = self.drain.draining() => {}
                     }
                 }
                 // An instance that ends, or the next session, asks again.
-                Err(LeaseError::Full | LeaseError::Draining) => break,
-                Err(LeaseError::Start) => {}
+                Some(LeaseError::Full | LeaseError::Draining) => {
+                    self.state.lock().warming = false;
+                    return;
+                }
+                Some(LeaseError::Start) | None => {}
             }
         }
-        self.state.lock().warming = false;
     }
 
+    /// False ends the filling: decided under the lock under which others see that it goes on.
     fn wants_warm(&self) -> bool {
-        !self.drain.is_draining() && self.state.lock().warm.len() < self.config.warm
+        let mut state = self.state.lock();
+        let wants = !self.drain.is_draining() && state.warm.len() < self.config.warm;
+        state.warming = wants;
+        state.warming_now = wants;
+        wants
     }
 
     fn keep_warm(&self, instance: Arc<Instance>) {
@@ -372,78 +433,6 @@ impl Backend {
         }
         drop(state);
         common.instance.stop();
-    }
-}
-
-impl Lease {
-    fn common(backend: Arc<Backend>, key: Option<Principal>, common: Arc<Common>) -> Self {
-        let instance = common.instance.clone();
-        Self {
-            backend,
-            instance,
-            common: Some((key, common)),
-        }
-    }
-
-    /// The instance.
-    #[must_use]
-    pub fn instance(&self) -> &Arc<Instance> {
-        &self.instance
-    }
-
-    /// The backend it belongs to.
-    #[must_use]
-    pub fn backend(&self) -> &Arc<Backend> {
-        &self.backend
-    }
-
-    /// True when the session's own `initialize` goes to the child.
-    #[must_use]
-    pub fn is_own(&self) -> bool {
-        self.common.is_none()
-    }
-
-    /// The instance is of use: the count of failures starts anew.
-    pub fn confirm(&self) {
-        self.backend.breaker.succeeded();
-    }
-
-    /// The instance didn't answer `initialize` in time.
-    pub fn reject(&self) {
-        self.backend.breaker.failed(Instant::now());
-        self.instance.stop();
-    }
-
-    /// On a common instance: the raw `InitializeResult` for a client that sent `initialize`; the
-    /// gateway shakes hands with the child once.
-    ///
-    /// # Errors
-    /// [`LeaseError::Start`] when the child refused or didn't answer in time.
-    pub async fn greet(&self, initialize: &Frame) -> Result<Bytes, LeaseError> {
-        let Some((key, common)) = &self.common else {
-            return Err(LeaseError::Start);
-        };
-        let greeting = Greeting {
-            initialize,
-            // Between principals nobody's capabilities are everybody's.
-            anonymous: key.is_none(),
-            timeout: self.backend.config.start_timeout,
-        };
-        let result = common.handshake.run(&self.instance, greeting).await;
-        match &result {
-            Some(_) => self.confirm(),
-            None => self.reject(),
-        }
-        result.ok_or(LeaseError::Start)
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        match &self.common {
-            Some((key, common)) => self.backend.leave(key, common),
-            None => self.instance.stop(),
-        }
     }
 }
 

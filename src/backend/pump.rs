@@ -7,14 +7,15 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use memchr::memmem;
 use tokio::{io::AsyncRead, net::unix::pipe};
 
 use crate::{
     backend::{
-        child::{Child, Process},
+        child::{Child, Exit, Process},
         instance::{Failure, Instance, Outcome},
     },
-    codec::{Line, LineReader, TooLong},
+    codec::{self, Line, LineReader, TooLong},
     frame::{self, Frame, FrameError, Kind, Slot},
 };
 
@@ -47,8 +48,20 @@ impl Pipes {
     }
 }
 
+/// Ends an instance for good.
+struct Closer<'a>(&'a Instance);
+
+impl Drop for Closer<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+        self.0.mark_ended();
+    }
+}
+
 /// Runs a child until it ends or is asked to stop; then ends it and fails what waits.
-pub async fn run(instance: Arc<Instance>, pipes: Pipes, stop_timeout: Duration) {
+pub async fn run(instance: Arc<Instance>, pipes: Pipes, stop_timeout: Duration) -> Exit {
+    // Also when this is dropped or panics: nobody must wait for it.
+    let _closer = Closer(&instance);
     let Pipes {
         stdin,
         stdout,
@@ -73,12 +86,15 @@ pub async fn run(instance: Arc<Instance>, pipes: Pipes, stop_timeout: Duration) 
         // What it said last is still in the pipe.
         let _ = tokio::time::timeout(LAST_WORDS, &mut reader).await;
     }
+    if why != Ended::Asked {
+        instance.mark_fallen();
+    }
     instance.close();
     // The writer sees the closed queue and drops the pipe: the child's stdin ends.
     if !written {
         let _ = tokio::time::timeout(LAST_WORDS, &mut writer).await;
     }
-    finish(&instance, why, process, stop_timeout).await;
+    finish(&instance, why, process, stop_timeout).await
 }
 
 /// Why the pump stopped.
@@ -91,7 +107,7 @@ enum Ended {
     ReadError,
 }
 
-async fn finish(instance: &Instance, why: Ended, process: Process, stop_timeout: Duration) {
+async fn finish(instance: &Instance, why: Ended, process: Process, stop_timeout: Duration) -> Exit {
     let patience = if why == Ended::Endless {
         Duration::ZERO
     } else {
@@ -105,6 +121,7 @@ async fn finish(instance: &Instance, why: Ended, process: Process, stop_timeout:
         tracing::warn!(backend, instance = number, %exit, reason = ?why, "instance ended by itself");
     }
     instance.mark_ended();
+    exit
 }
 
 /// Waits for the child's exit or the wish to stop, and fails calls whose time is over.
@@ -158,17 +175,28 @@ fn receive(instance: &Arc<Instance>, line: Bytes) {
 /// is a stray print that harms nobody.
 fn unreadable(instance: &Instance, line: &Bytes, error: FrameError) {
     complain(instance, line.len(), &error);
-    let looks_like_one = line.trim_ascii_start().starts_with(b"{")
-        && memchr::memmem::find(line, br#""jsonrpc""#).is_some();
-    if looks_like_one {
-        let id = frame::salvage_id(line).and_then(ticket);
-        fail_unreadable(instance, id);
+    if looks_like_answer(line) {
+        fail_unreadable(instance, codec::salvaged_id(line));
     }
+}
+
+/// Whether a line that can't be read has the outline of an answer to somebody: neither that of a
+/// request or notification, nor that of an answer to nobody.
+fn looks_like_answer(line: &[u8]) -> bool {
+    let find = |key: &[u8]| memmem::find(line, key).unwrap_or(usize::MAX);
+    let answer = find(br#""result""#).min(find(br#""error""#));
+    line.trim_ascii_start().starts_with(b"{")
+        && find(br#""jsonrpc""#) < usize::MAX
+        && find(br#""2.0""#) < usize::MAX
+        && answer < find(br#""method""#)
+        && find(br#""id":null"#) == usize::MAX
 }
 
 fn too_long(instance: &Instance, long: &TooLong) {
     complain(instance, long.len, &"over max_message");
-    fail_unreadable(instance, long.id);
+    if !long.is_call {
+        fail_unreadable(instance, long.id);
+    }
 }
 
 /// Fails the call that a lost line answered, or the only one.
@@ -234,17 +262,21 @@ fn request(instance: &Arc<Instance>, frame: Frame) {
         return;
     };
     let elicitation = frame.elicitation_id().map(Bytes::copy_from_slice);
-    let asked = instance.with_routes(|routes| {
-        let asked = routes.ask(id.clone(), peer_id);
-        if let Some(elicitation) = elicitation.filter(|_| asked) {
+    let number = instance.with_routes(|routes| {
+        let number = routes.ask(id.clone(), peer_id)?;
+        if let Some(elicitation) = elicitation {
             routes.elicit(elicitation, peer_id);
         }
-        asked
+        Some(number)
     });
-    if !asked {
+    let Some(number) = number else {
         instance.refuse_request(&id, -32600, "Too many requests, or an id that is in use");
-    } else if !peer.request(frame) {
-        instance.with_routes(|routes| routes.answered(peer_id, &id));
+        return;
+    };
+    // An id of our own: what a client makes of the child's need not be the child's any more.
+    let text = number.to_string();
+    if !peer.request(frame.rewritten(&[(Slot::Id, text.as_bytes())])) {
+        instance.with_routes(|routes| routes.forget(number));
         instance.refuse_request(&id, -32601, "The client can't be asked that");
     }
 }
@@ -254,11 +286,12 @@ fn notification(instance: &Instance, frame: Frame) {
     if method == "notifications/progress" {
         progress(instance, &frame);
     } else if method == "notifications/cancelled" {
-        let peer = frame
+        let withdrawn = frame
             .cancelled_id()
-            .and_then(|id| instance.with_routes(|r| r.withdrawn(id)));
-        if let Some(peer) = peer {
-            peer.notify(frame);
+            .and_then(|id| instance.with_routes(|routes| routes.withdraw(id)));
+        if let Some((number, peer)) = withdrawn {
+            let text = number.to_string();
+            peer.notify(frame.rewritten(&[(Slot::CancelledId, text.as_bytes())]));
         }
     } else if method.ends_with("/list_changed") {
         let peers = instance.with_routes(|routes| routes.all());
@@ -267,7 +300,11 @@ fn notification(instance: &Instance, frame: Frame) {
             .for_each(|peer| peer.notify(frame.clone()));
     } else if method == "notifications/resources/updated" {
         let uri = frame.uri().unwrap_or_default();
-        let peers = instance.with_routes(|routes| routes.subscribers(&uri));
+        let peers = instance.with_routes(|routes| match routes.only() {
+            // Where all sessions are one principal's there is no need to keep count of one.
+            Some((_, only)) if !instance.is_mixed() => vec![only],
+            _ => routes.subscribers(&uri),
+        });
         peers
             .into_iter()
             .for_each(|peer| peer.notify(frame.clone()));

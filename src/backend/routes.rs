@@ -4,9 +4,14 @@
 //! subscriptions. Invariant: a response is taken only from the peer that was asked, and every table
 //! is bounded.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::backend::instance::{Peer, PeerId};
 
@@ -14,11 +19,19 @@ use crate::backend::instance::{Peer, PeerId};
 #[derive(Default)]
 pub struct Routes {
     peers: HashMap<PeerId, Arc<dyn Peer>>,
-    /// Requests of the child that a peer has not answered: the child's id, raw, to the peer.
-    asked: HashMap<Bytes, PeerId>,
+    /// Requests of the child that a peer has not answered, by our own number.
+    asked: BTreeMap<u64, Asked>,
+    next_number: u64,
     subscriptions: HashMap<String, Vec<PeerId>>,
     /// Elicitations by URL, raw id to the peer that was asked.
     elicitations: HashMap<Bytes, PeerId>,
+}
+
+struct Asked {
+    peer: PeerId,
+    /// The child's id, raw.
+    id: Bytes,
+    since: Instant,
 }
 
 /// What a peer leaves behind.
@@ -40,11 +53,11 @@ impl Routes {
     pub fn detach(&mut self, id: PeerId) -> Left {
         self.peers.remove(&id);
         let mut left = Left::default();
-        self.asked.retain(|asked, peer| {
-            if *peer == id {
-                left.asked.push(asked.clone());
+        self.asked.retain(|_, asked| {
+            if asked.peer == id {
+                left.asked.push(asked.id.clone());
             }
-            *peer != id
+            asked.peer != id
         });
         self.elicitations.retain(|_, peer| *peer != id);
         self.subscriptions.retain(|uri, peers| {
@@ -55,6 +68,12 @@ impl Routes {
             !peers.is_empty()
         });
         left
+    }
+
+    /// True when the peer is attached.
+    #[must_use]
+    pub fn has(&self, id: PeerId) -> bool {
+        self.peers.contains_key(&id)
     }
 
     /// True without any peer.
@@ -77,33 +96,60 @@ impl Routes {
         self.peers.values().cloned().collect()
     }
 
-    /// Notes that the child asked a peer something. False: it has that id open already, or too many.
-    pub fn ask(&mut self, id: Bytes, peer: PeerId) -> bool {
-        if self.asked.len() >= MAX_ASKED || self.asked.contains_key(&id) {
-            return false;
+    /// Notes that the child asked a peer something; gives it a number of ours. `None`: the child has
+    /// that id open already, or too many.
+    pub fn ask(&mut self, id: Bytes, peer: PeerId) -> Option<u64> {
+        if self.asked.len() >= MAX_ASKED || self.asked.values().any(|asked| asked.id == id) {
+            return None;
         }
-        self.asked.insert(id, peer);
-        true
+        self.next_number += 1;
+        self.asked.insert(
+            self.next_number,
+            Asked {
+                peer,
+                id,
+                since: Instant::now(),
+            },
+        );
+        Some(self.next_number)
     }
 
-    /// True when `peer` was asked under `id`, which is closed by this.
-    pub fn answered(&mut self, peer: PeerId, id: &[u8]) -> bool {
-        if self.asked.get(id) != Some(&peer) {
-            return false;
-        }
-        self.asked.remove(id);
-        true
+    /// The child's id of the request that `peer` was asked under `number`.
+    #[must_use]
+    pub fn asked(&self, peer: PeerId, number: u64) -> Option<Bytes> {
+        self.asked
+            .get(&number)
+            .filter(|asked| asked.peer == peer)
+            .map(|asked| asked.id.clone())
     }
 
-    /// The peer that has the child's request open; closes it.
-    pub fn withdrawn(&mut self, id: &[u8]) -> Option<Arc<dyn Peer>> {
-        let peer = self.asked.remove(id)?;
-        self.peers.get(&peer).cloned()
+    /// Closes a request of the child.
+    pub fn forget(&mut self, number: u64) {
+        self.asked.remove(&number);
+    }
+
+    /// Closes the request that the child takes back; whom it was put to, under which number.
+    pub fn withdraw(&mut self, id: &[u8]) -> Option<(u64, Arc<dyn Peer>)> {
+        let number = *self.asked.iter().find(|(_, asked)| asked.id == id)?.0;
+        let asked = self.asked.remove(&number)?;
+        Some((number, self.peers.get(&asked.peer).cloned()?))
+    }
+
+    /// Closes the requests that were put before `before`; their ids at the child.
+    pub fn overdue(&mut self, before: Instant) -> Vec<Bytes> {
+        let mut ids = Vec::new();
+        while let Some(entry) = self.asked.first_entry() {
+            if entry.get().since > before {
+                break;
+            }
+            ids.push(entry.remove().id);
+        }
+        ids
     }
 
     /// Remembers who was sent to a URL.
     pub fn elicit(&mut self, elicitation: Bytes, peer: PeerId) {
-        if self.elicitations.len() < MAX_ASKED {
+        if self.elicitations.len() < MAX_ASKED && elicitation.len() <= MAX_ELICITATION_ID {
             self.elicitations.insert(elicitation, peer);
         }
     }
@@ -114,18 +160,23 @@ impl Routes {
         self.peers.get(&peer).cloned()
     }
 
-    /// True when this is the first subscriber.
+    /// False when the peer wants too many, or too long a one.
     pub fn subscribe(&mut self, peer: PeerId, uri: &str) -> bool {
-        if let Some(peers) = self.subscriptions.get_mut(uri) {
-            if !peers.contains(&peer) {
-                peers.push(peer);
-            }
+        if !self.has(peer) || uri.len() > MAX_URI || self.subscribed(peer) >= MAX_SUBSCRIPTIONS {
             return false;
         }
-        if self.subscriptions.len() < MAX_SUBSCRIPTIONS {
-            self.subscriptions.insert(uri.to_owned(), vec![peer]);
+        let peers = self.subscriptions.entry(uri.to_owned()).or_default();
+        if !peers.contains(&peer) {
+            peers.push(peer);
         }
         true
+    }
+
+    fn subscribed(&self, peer: PeerId) -> usize {
+        self.subscriptions
+            .values()
+            .filter(|peers| peers.contains(&peer))
+            .count()
     }
 
     /// True when that was the last subscriber.
@@ -144,9 +195,6 @@ impl Routes {
     /// Subscribers of a resource or of one of its parents.
     #[must_use]
     pub fn subscribers(&self, uri: &str) -> Vec<Arc<dyn Peer>> {
-        if let Some((_, only)) = self.only() {
-            return vec![only];
-        }
         let mut found: Vec<PeerId> = self
             .subscriptions
             .iter()
@@ -187,8 +235,12 @@ fn is_self_or_parent(parent: &str, uri: &str) -> bool {
 
 /// Requests of one child that wait for clients at once.
 const MAX_ASKED: usize = 256;
-/// Resources with subscribers on one instance.
-const MAX_SUBSCRIPTIONS: usize = 4096;
+/// Resources that one peer is subscribed to.
+const MAX_SUBSCRIPTIONS: usize = 256;
+/// A URI that can be subscribed to, bytes.
+const MAX_URI: usize = 8 * 1024;
+/// An elicitation's id, bytes; a longer one is not reported complete.
+const MAX_ELICITATION_ID: usize = 1024;
 
 #[cfg(test)]
 mod tests {

@@ -99,12 +99,13 @@ impl Signals {
                 }
             };
             let signal = match &mut watch {
-                Some(watch) if reload => watch.load().await.map(Signal::Reload),
-                _ => Some(Signal::Stop),
+                Some(watch) if reload => match watch.load().await {
+                    Some(config) => Signal::Reload(config),
+                    None => Signal::Refused,
+                },
+                _ => Signal::Stop,
             };
-            if let Some(signal) = signal {
-                let _ = tell.send(signal).await;
-            }
+            let _ = tell.send(signal).await;
         }
     }
 }
@@ -141,14 +142,18 @@ impl Watch {
     }
 
     async fn load(&mut self) -> Option<Box<Config>> {
+        // Looked at before it is read: what is changed while it is read counts as a change.
+        self.seen = self.watched.iter().map(|path| mark(path)).collect();
         let file = self.file.clone();
         let load = move || Config::load(&file, Strictness::Serve);
         let loaded = tokio::task::spawn_blocking(load).await.ok()?;
         match loaded {
             Ok(config) => {
                 warn(&config.warnings);
-                self.watched.clone_from(&config.watched);
-                self.seen = self.watched.iter().map(|path| mark(path)).collect();
+                if self.watched != config.watched {
+                    self.watched.clone_from(&config.watched);
+                    self.seen = self.watched.iter().map(|path| mark(path)).collect();
+                }
                 Some(Box::new(config))
             }
             Err(problems) => {

@@ -208,21 +208,33 @@ fn name_of(command: &[String]) -> Option<String> {
     is_backend_name(&name).then_some(name)
 }
 
-/// Where what outlives a run is kept: a certificate that clients trust must stay the same.
+/// Where what outlives a run is kept: a certificate that clients trust must stay the same. Where
+/// there is no home, a folder for this run.
 fn state_dir() -> std::io::Result<PathBuf> {
     let absolute = |name: &str| {
         std::env::var_os(name)
             .map(PathBuf::from)
-            .filter(|p| p.is_absolute())
+            .filter(|path| path.is_absolute())
     };
     let base = absolute("XDG_STATE_HOME")
-        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
-        .ok_or_else(|| std::io::Error::other("neither XDG_STATE_HOME nor HOME is set"))?;
-    let dir = base.join("gatehouse");
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
+    let lasting = base.map(|base| private_dir(&base.join("gatehouse"), true));
+    if let Some(Ok(dir)) = lasting {
+        return Ok(dir);
+    }
+    let number = getrandom::u64().map_err(std::io::Error::other)?;
+    private_dir(
+        &std::env::temp_dir().join(format!("gatehouse-{number:016x}")),
+        false,
+    )
+}
+
+/// A folder that nobody else can look into; `shared`: it may be there already.
+fn private_dir(dir: &Path, shared: bool) -> std::io::Result<PathBuf> {
     let mut builder = std::fs::DirBuilder::new();
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.recursive(true).create(&dir)?;
-    Ok(dir)
+    builder.recursive(shared).create(dir)?;
+    Ok(dir.to_owned())
 }
 
 /// Programs that run a package named by an argument.

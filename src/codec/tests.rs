@@ -29,7 +29,11 @@ fn frame(text: impl AsRef<[u8]>) -> Line {
 }
 
 fn too_long(id: Option<u64>, len: usize) -> Line {
-    Line::TooLong(TooLong { id, len })
+    Line::TooLong(TooLong {
+        id,
+        len,
+        is_call: false,
+    })
 }
 
 #[tokio::test]
@@ -88,7 +92,6 @@ async fn the_id_of_a_long_line_is_found_at_either_end() {
         (format!(r#"{{"result":"{big}","id":"20"}}"#), None),
         (format!(r#"{{"result":"{big}","id":-1}}"#), None),
         (format!(r#"{{"result":"{big}","xid":1}}"#), None),
-        (format!(r#"{{"method":"m","params":"{big}"}}"#), None),
         (big.clone(), None),
     ];
     for (text, id) in cases {
@@ -97,6 +100,16 @@ async fn the_id_of_a_long_line_is_found_at_either_end() {
             assert_eq!(lines, [too_long(id, text.len()), frame("next")], "{text}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_long_request_answers_nothing() {
+    let text = format!(r#"{{"id":3,"method":"m","params":"{}"}}"#, "x".repeat(300));
+    let (lines, _) = piped(format!("{text}\n").as_bytes(), 64, 200).await;
+    let Some(Line::TooLong(long)) = lines.first() else {
+        panic!("{lines:?}")
+    };
+    assert!(long.is_call);
 }
 
 #[tokio::test]

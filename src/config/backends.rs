@@ -14,6 +14,7 @@ use super::{
     expand::{Text, is_env_name, literal_ranges},
     limits::Limits,
     problem::Problem,
+    quotas,
     roles::{check_name, globs},
     table::{Table, string},
 };
@@ -73,6 +74,7 @@ fn one(name: &Spanned<String>, mut table: Table<'_>, limits: &Limits) -> Option<
     let start_timeout = table.duration("start_timeout", base.start_timeout, TENTH..=HOUR);
     let restart = restart(&mut table, base.restart);
     let filter = filter(&mut table);
+    let quotas = quotas::read(&mut table);
     table.finish();
     let config = backend::Config {
         child: child?,
@@ -86,7 +88,11 @@ fn one(name: &Spanned<String>, mut table: Table<'_>, limits: &Limits) -> Option<
         request_timeout: limits.request_timeout,
         ..base
     };
-    Some(BackendEntry { config, filter })
+    Some(BackendEntry {
+        config,
+        filter,
+        limits: quotas,
+    })
 }
 
 /// What a backend is when only its command is known.
@@ -389,6 +395,8 @@ fn filter(table: &mut Table<'_>) -> filter::Config {
         tools: rule(&mut inner, "tools"),
         prompts: rule(&mut inner, "prompts"),
         resources: rule(&mut inner, "resources"),
+        rules: super::rules::rules(&mut inner),
+        redact: super::rules::redact(&mut inner),
     };
     inner.finish();
     filter

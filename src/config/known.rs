@@ -74,12 +74,10 @@ const SECRET_WORDS: [&str; 5] = ["KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL"]
 
 /// Table (names of the user's as `*`) and the keys there that have to wait for their feature.
 const UNAVAILABLE: &[(&str, &[&str])] = &[
-    ("", &["admin", "audit"]),
+    ("", &["admin"]),
     ("server.tls", &["client_ca", "acme"]),
     ("auth", &["jwt", "mtls"]),
-    ("limits", &["failed_auth", "rate"]),
-    ("backends.*", &["principal_env", "limits", "sandbox", "pin"]),
-    ("backends.*.filter", &["redact", "rules"]),
+    ("backends.*", &["principal_env", "sandbox", "pin"]),
 ];
 
 /// Habits from other programs, and what is written here instead.
@@ -138,6 +136,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "resume_grace",
             "replay_buffer",
             "header_timeout",
+            "failed_auth",
         ],
     ),
     (
@@ -157,7 +156,14 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     (
         "backends.NAME.filter",
-        &["methods", "tools", "resources", "prompts"],
+        &[
+            "methods",
+            "tools",
+            "resources",
+            "prompts",
+            "rules",
+            "redact",
+        ],
     ),
 ];
 
@@ -182,7 +188,7 @@ mod tests {
 
     #[test]
     fn features_to_come_are_told_apart_from_nonsense() {
-        assert_eq!(judge("", "audit", &[]), Verdict::Unavailable);
+        assert_eq!(judge("", "admin", &[]), Verdict::Unavailable);
         assert_eq!(judge("backends.*", "sandbox", &[]), Verdict::Unavailable);
         assert_eq!(
             judge("server", "xyzzy", &[]),

@@ -2,9 +2,10 @@
 //!
 //! Owns their defaults and how far each may go.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
-use super::{SessionConfig, context::Context, table::Table};
+use super::{SessionConfig, context::Context, table::Table, value};
+use crate::limit::{self, Rate};
 
 /// What `[limits]` says.
 pub(super) struct Limits {
@@ -12,6 +13,7 @@ pub(super) struct Limits {
     pub(super) header_timeout: Duration,
     pub(super) request_timeout: Duration,
     pub(super) sessions: SessionConfig,
+    pub(super) rates: limit::Config,
 }
 
 impl Default for Limits {
@@ -21,6 +23,10 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(300),
             sessions: SessionConfig::default(),
+            rates: limit::Config {
+                failed_auth: FAILED_AUTH,
+                rate: None,
+            },
         }
     }
 }
@@ -32,11 +38,18 @@ pub(super) fn read(root: &mut Table<'_>) -> Limits {
         return base;
     };
     let sessions = sessions(&mut table);
+    let rates = limit::Config {
+        failed_auth: table
+            .parsed("failed_auth", value::rate)
+            .unwrap_or(base.rates.failed_auth),
+        rate: table.parsed("rate", value::rate),
+    };
     let limits = Limits {
         max_body: table.size("max_body", base.max_body, KIB..=GIB),
-        header_timeout: table.duration("header_timeout", base.header_timeout, SECOND..=HOUR),
-        request_timeout: table.duration("request_timeout", base.request_timeout, SECOND..=DAY),
+        header_timeout: table.duration("header_timeout", base.header_timeout, TENTH..=HOUR),
+        request_timeout: table.duration("request_timeout", base.request_timeout, TENTH..=DAY),
         sessions,
+        rates,
     };
     table.finish();
     limits
@@ -47,7 +60,7 @@ fn sessions(table: &mut Table<'_>) -> SessionConfig {
     let mut sessions = SessionConfig {
         max_sessions: count(table, "max_sessions", base.max_sessions),
         max_sessions_per_principal: base.max_sessions_per_principal,
-        idle_timeout: table.duration("session_idle_timeout", base.idle_timeout, SECOND..=MONTH),
+        idle_timeout: table.duration("session_idle_timeout", base.idle_timeout, TENTH..=MONTH),
         resume_grace: table.duration("resume_grace", base.resume_grace, Duration::ZERO..=HOUR),
         replay_buffer: table.size("replay_buffer", base.replay_buffer, 0..=GIB),
         max_message: table.size("max_message", base.max_message, KIB..=2 * GIB),
@@ -82,9 +95,14 @@ fn compare(cx: &Context<'_>, table: &Table<'_>, sessions: &SessionConfig) {
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 const GIB: usize = 1 << 30;
-const SECOND: Duration = Duration::from_secs(1);
+const TENTH: Duration = Duration::from_millis(100);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 const MONTH: Duration = Duration::from_secs(30 * 86_400);
 /// Beyond this the memory bound that follows from the file would mean nothing.
 const MAX_SESSIONS: u32 = 1_000_000;
+/// Guesses that an address has unless the file says otherwise.
+const FAILED_AUTH: Rate = Rate {
+    count: NonZeroU32::new(10).unwrap(),
+    per: Duration::from_secs(60),
+};

@@ -10,6 +10,8 @@ use std::{
 
 use http::Uri;
 
+use crate::limit::Rate;
+
 /// Why a value is refused, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
@@ -66,6 +68,30 @@ fn leading_number(text: &str) -> Option<(u64, &str)> {
         .unwrap_or(text.len());
     let number = text[..end].parse().ok()?;
     Some((number, &text[end..]))
+}
+
+/// `"600/min"`, `"10/s"`, `"5000/h"`, `"100/d"`, `"30/10s"`: so many in so long.
+pub(super) fn rate(text: &str) -> Result<Rate, Refusal> {
+    parse_rate(text).ok_or_else(|| Refusal {
+        message: "not a rate".to_owned(),
+        help: "write a whole number, a slash and a time, such as \"600/min\" or \"10/s\""
+            .to_owned(),
+    })
+}
+
+fn parse_rate(text: &str) -> Option<Rate> {
+    let (count, per) = text.split_once('/')?;
+    let (count, per) = (count.trim(), per.trim());
+    let per = match per {
+        "s" | "sec" | "second" => Duration::from_secs(1),
+        "m" | "min" | "minute" => Duration::from_secs(60),
+        "h" | "hour" => Duration::from_secs(3_600),
+        "d" | "day" => Duration::from_secs(86_400),
+        other => parse_duration(other).filter(|per| !per.is_zero())?,
+    };
+    let digits = !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit());
+    let count = count.parse().ok().filter(|_| digits)?;
+    Some(Rate { count, per })
 }
 
 /// `"4MiB"`, `"1MB"`, `"512KiB"`, `"100B"`: bytes.

@@ -74,7 +74,7 @@ fn member(out: &mut Vec<u8>, name: &str, raw: &[u8]) {
 }
 
 /// Appends a string token: quotes, backslashes, control characters and line separators escaped.
-fn quote(text: &str, out: &mut Vec<u8>) {
+pub fn quote(text: &str, out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut inner = Vec::with_capacity(text.len());
     for &byte in text.as_bytes() {

@@ -265,7 +265,8 @@ pub(super) const KNOWN: [&[&[u8]]; 3] = [
 ];
 
 /// Compares as Go does: ASCII letters without case, K U+212A as `k` and ſ U+017F as `s`.
-fn folds_to(key: &[u8], known: &[u8]) -> bool {
+#[must_use]
+pub fn folds_to(key: &[u8], known: &[u8]) -> bool {
     let mut rest = key;
     for wanted in known {
         let (folded, len) = match rest {

@@ -190,7 +190,8 @@ pub(super) fn inner_str(raw: &[u8]) -> &str {
 
 /// The text of a string token, unescaped (half a surrogate pair becomes U+FFFD); `None` for
 /// another kind of value.
-pub(super) fn unescape(raw: &[u8]) -> Option<Cow<'_, str>> {
+#[must_use]
+pub fn unescape(raw: &[u8]) -> Option<Cow<'_, str>> {
     if !is_string(raw) {
         return None;
     }

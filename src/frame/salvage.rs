@@ -32,6 +32,14 @@ pub fn salvage_id(text: &[u8]) -> Option<&[u8]> {
     Skim::new(text).next_id()
 }
 
+/// True when such a text has a top-level `method`, and so is no answer. Best effort.
+#[must_use]
+pub fn salvage_is_call(text: &[u8]) -> bool {
+    Skim::new(text)
+        .next_key(|key| key == b"\"method\"")
+        .is_some()
+}
+
 struct Skim<'a> {
     text: &'a [u8],
     at: usize,
@@ -53,12 +61,18 @@ impl<'a> Skim<'a> {
 
     /// The value of the next key at depth 1 that is `id`, look-alikes included.
     fn next_id(&mut self) -> Option<&'a [u8]> {
+        self.next_key(is_id_key)?;
+        self.scalar()
+    }
+
+    /// Passes the next key at depth 1 that is wanted.
+    fn next_key(&mut self, wanted: impl Fn(&[u8]) -> bool) -> Option<()> {
         while let Some(&byte) = self.text.get(self.at) {
             match byte {
                 b'"' => {
                     let string = self.string()?;
-                    if std::mem::take(&mut self.key) && self.depth == 1 && is_id_key(string) {
-                        return self.scalar();
+                    if std::mem::take(&mut self.key) && self.depth == 1 && wanted(string) {
+                        return Some(());
                     }
                     continue;
                 }

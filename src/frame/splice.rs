@@ -21,9 +21,14 @@ pub enum Slot {
     CancelledId,
     /// What [`Frame::result`] gives; the new text must be compact JSON.
     Result,
+    /// What [`Frame::error`] gives; the new text must be a compact JSON object.
+    Error,
+    /// What [`Frame::params`] gives; the new text must be a compact JSON object. What was in it is
+    /// not located again.
+    Params,
 }
 
-const SLOTS: usize = 4;
+const SLOTS: usize = 6;
 
 type Edit<'a> = (Span, &'a [u8]);
 
@@ -85,6 +90,8 @@ impl Frame {
             Slot::ProgressToken => self.token_part(),
             Slot::CancelledId => self.cancelled_part(),
             Slot::Result => Some(Part::Result),
+            Slot::Error => Some(Part::Error),
+            Slot::Params => Some(Part::Params),
         }
     }
 }

@@ -9,20 +9,45 @@ use anyhow::Context;
 use tokio::time::Instant;
 
 use crate::{
+    audit::{self, Decision, Log},
     backend::Backend,
-    config::Config,
+    config::{BackendEntry, Config},
     gateway::{Shared, serve_backend, session_config, snapshot},
     http::{Served, Snapshot},
+    limit::BackendLimits,
     listener::Listener,
     session::EndReason,
     tls::Acceptor,
 };
 
+/// Uses a configuration from now on, if it can be used; says what came of it.
+pub(super) fn take_over(shared: &Arc<Shared>, config: Config) {
+    let applied = apply(shared, config);
+    if let Err(error) = &applied {
+        let error = format!("{error:#}");
+        tracing::error!(error, "reload refused; nothing changed");
+    }
+    record(shared, applied.is_ok());
+}
+
+/// Records that a configuration was taken over or not.
+pub(super) fn record(shared: &Shared, taken: bool) {
+    let decision = if taken {
+        Decision::Allow
+    } else {
+        Decision::Deny
+    };
+    shared.log.load().note(&audit::Event {
+        decision: Some(decision),
+        ..audit::Event::new(audit::Name::ConfigReload)
+    });
+}
+
 /// Uses a configuration from now on.
 ///
 /// # Errors
 /// What can't be loaded or bound; then nothing has changed.
-pub(super) fn apply(shared: &Arc<Shared>, config: Config) -> anyhow::Result<()> {
+fn apply(shared: &Arc<Shared>, config: Config) -> anyhow::Result<()> {
     let before = shared.config.lock().clone();
     let acceptor = (config.tls != before.tls)
         .then(|| Acceptor::load(&config.tls).context("TLS"))
@@ -31,7 +56,18 @@ pub(super) fn apply(shared: &Arc<Shared>, config: Config) -> anyhow::Result<()> 
     let listener = (config.listener != before.listener)
         .then(|| current.rebind(&config.listener).context("can't listen"))
         .transpose()?;
+    let log = match &config.audit {
+        _ if config.audit == before.audit => None,
+        Some(audit) => Some(shared.log.load().reopen(audit).context("audit")?),
+        None => Some(Log::off()),
+    };
     // Nothing fails from here on.
+    if let Some(log) = log {
+        let old = shared.log.swap(Arc::new(log));
+        if config.audit.as_ref().map(|a| &a.path) != before.audit.as_ref().map(|a| &a.path) {
+            shared.drain.spawn(async move { old.stop().await });
+        }
+    }
     if let Some(acceptor) = acceptor {
         shared.acceptor.store(Arc::new(acceptor));
     }
@@ -40,13 +76,13 @@ pub(super) fn apply(shared: &Arc<Shared>, config: Config) -> anyhow::Result<()> 
         shared.relisten.notify_waiters();
         shared.clone().accept();
     }
-    replace(shared, &config);
+    replace(shared, &before, &config);
     *shared.config.lock() = config;
     tracing::info!("configuration reloaded");
     Ok(())
 }
 
-fn replace(shared: &Arc<Shared>, config: &Config) {
+fn replace(shared: &Arc<Shared>, before: &Config, config: &Config) {
     let old = shared.server.snapshot();
     let keep = |served: &Served| {
         config
@@ -63,16 +99,24 @@ fn replace(shared: &Arc<Shared>, config: &Config) {
                 .get(&entry.config.name)
                 .filter(|served| keep(served));
             let served = match kept {
-                Some(kept) => Served {
-                    backend: kept.backend.clone(),
-                    filter: entry.filter.clone(),
-                },
-                None => serve_backend(entry, &shared.spawner),
+                Some(kept) => keep_backend(entry, before, kept),
+                None => serve_backend(entry, &shared.spawner, &shared.log),
             };
             (entry.config.name.clone(), served)
         })
         .collect();
-    let new = snapshot(config, &shared.listener.load().local_addrs(), backends);
+    let mut new = snapshot(
+        config,
+        &shared.listener.load().local_addrs(),
+        backends,
+        &shared.log,
+    );
+    if config.limits.failed_auth == before.limits.failed_auth {
+        new.logins = old.logins.clone();
+    }
+    if config.limits.rate == before.limits.rate {
+        new.rates.clone_from(&old.rates);
+    }
     shared.server.sessions().configure(session_config(config));
     shared.server.replace(new);
     let new = shared.server.snapshot();
@@ -83,6 +127,23 @@ fn replace(shared: &Arc<Shared>, config: &Config) {
         retire(shared, served.backend.clone(), config.drain_timeout);
     }
     review(shared, &old, &new);
+}
+
+/// A backend that goes on, with what is new about it; what was counted stays counted.
+fn keep_backend(entry: &BackendEntry, before: &Config, kept: &Served) -> Served {
+    let was = before
+        .backends
+        .iter()
+        .find(|old| old.config.name == entry.config.name);
+    let limits = match was {
+        Some(was) if was.limits == entry.limits => kept.limits.clone(),
+        _ => Arc::new(BackendLimits::new(&entry.limits)),
+    };
+    Served {
+        backend: kept.backend.clone(),
+        filter: entry.filter.clone(),
+        limits,
+    }
 }
 
 /// Sessions whose principal lost his key or his role end; the others get what they may do now.

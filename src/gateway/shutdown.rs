@@ -13,15 +13,24 @@ use crate::{
 /// Drains and closes the gateway; a further stop cuts the waiting short.
 pub(super) async fn run(shared: &Arc<Shared>, signals: &mut mpsc::Receiver<Signal>) {
     let timeout = shared.config.lock().drain_timeout;
-    tracing::info!(?timeout, "draining");
     shared.drain.drain();
-    tokio::select! {
+    tracing::info!(?timeout, "draining");
+    let at_once = tokio::select! {
         idle = idle(shared, timeout) => {
             if !idle {
                 tracing::warn!("calls are still in flight after drain_timeout");
             }
+            false
         }
-        () = stopped_again(signals) => tracing::warn!("stopping at once"),
+        () = stopped_again(signals) => true,
+    };
+    if at_once {
+        // What is dropped with the runtime is killed.
+        tracing::warn!("stopping at once");
+        // The log is owed the outcome of what was in flight.
+        shared.server.sessions().end_all(EndReason::Drain);
+        shared.log.load().stop().await;
+        return;
     }
     shared.server.sessions().end_all(EndReason::Drain);
     shared.drain.close();
@@ -44,6 +53,7 @@ pub(super) async fn run(shared: &Arc<Shared>, signals: &mut mpsc::Receiver<Signa
         () = ended => {}
         () = stopped_again(signals) => {}
     }
+    shared.log.load().stop().await;
     tracing::info!("stopped");
 }
 

@@ -5,7 +5,6 @@
 
 use std::{
     collections::VecDeque,
-    convert::Infallible,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -19,8 +18,9 @@ use tokio::time::{Instant, Sleep};
 use crate::{
     http::guard::Busy,
     session::{
-        Session,
-        streams::{Claim, Event},
+        Budget, Session,
+        budget::{LARGE, Leaving, Spent},
+        streams::{Claim, Event, Reading},
     },
 };
 
@@ -34,6 +34,8 @@ pub(crate) struct Body {
 enum Content {
     /// All of it; `None` once it was taken.
     Full(Option<Bytes>),
+    /// All of it, bit by bit.
+    Large(Arc<Leaving>),
     /// Events as they come.
     Events(Box<Events>),
 }
@@ -49,6 +51,13 @@ impl Body {
     pub(crate) fn full(bytes: Bytes) -> Self {
         Self {
             content: Content::Full(Some(bytes)),
+            _busy: None,
+        }
+    }
+
+    pub(crate) fn large(leaving: Arc<Leaving>) -> Self {
+        Self {
+            content: Content::Large(leaving),
             _busy: None,
         }
     }
@@ -71,22 +80,24 @@ impl Body {
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Spent;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Spent>>> {
         let data = match &mut self.get_mut().content {
-            Content::Full(bytes) => Poll::Ready(bytes.take()),
+            Content::Full(bytes) => Poll::Ready(bytes.take().map(Ok)),
+            Content::Large(leaving) => Poll::Ready(leaving.next().transpose()),
             Content::Events(events) => events.poll_next(cx),
         };
-        data.map(|data| data.map(|data| Ok(Frame::data(data))))
+        data.map(|data| data.map(|data| data.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Content::Large(leaving) => leaving.is_over(),
             Content::Events(_) => false,
         }
     }
@@ -96,6 +107,7 @@ impl http_body::Body for Body {
             Content::Full(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
+            Content::Large(leaving) => SizeHint::with_exact(leaving.left() as u64),
             Content::Events(_) => SizeHint::default(),
         }
     }
@@ -110,60 +122,70 @@ pub(crate) enum EventIds {
     Session(String),
 }
 
+/// What is ready to be taken.
+enum Piece {
+    Small(Bytes),
+    Large(Arc<Leaving>),
+}
+
 /// A lane as a stream of server-sent events.
 pub(crate) struct Events {
     session: Arc<Session>,
+    budget: Arc<Budget>,
     claim: Claim,
     ids: EventIds,
     /// Encoded and not yet taken.
-    ready: VecDeque<Bytes>,
+    ready: VecDeque<Piece>,
     keep_alive: Pin<Box<Sleep>>,
     last: Instant,
 }
 
 impl Events {
-    /// Reads a lane; `missed` comes first.
+    /// Reads a lane; what was missed comes first. `primes`: before that an event that has an id and
+    /// nothing else, so that the stream can be resumed from its start (2025-11-25,
+    /// basic/transports).
     pub(crate) fn new(
         session: Arc<Session>,
-        claim: Claim,
+        reading: &Reading,
         ids: EventIds,
-        missed: &[Event],
+        primes: bool,
     ) -> Self {
         let now = Instant::now();
-        let keep_alive = Box::pin(tokio::time::sleep_until(now + KEEP_ALIVE));
         let mut events = Self {
+            budget: session.budget(),
             session,
-            claim,
+            claim: reading.claim,
             ids,
             ready: VecDeque::new(),
-            keep_alive,
+            keep_alive: Box::pin(tokio::time::sleep_until(now + KEEP_ALIVE)),
             last: now,
         };
-        events.encode(missed);
+        if let Some(seq) = reading.prime.filter(|_| primes) {
+            events.prime(seq);
+        }
+        // It is kept for others to ask for again, and charged there.
+        events.encode(&reading.missed, |budget, data| Ok(budget.send_free(data)));
         events
     }
 
     /// Puts raw text before what comes.
     pub(crate) fn preface(&mut self, text: Bytes) {
-        self.ready.push_front(text);
+        self.ready.push_front(Piece::Small(text));
     }
 
-    /// Begins with an event that has an id and nothing else, so that the stream can be resumed from
-    /// its start (2025-11-25, basic/transports).
-    pub(crate) fn prime(&mut self) {
-        let event = self.session.with_streams(|streams| streams.prime());
+    fn prime(&mut self, seq: u64) {
         let mut text = BytesMut::with_capacity(64);
-        self.put_id(&event, &mut text);
+        self.put_id(seq, &mut text);
         text.extend_from_slice(RETRY_FIELD);
         text.extend_from_slice(b"data: \n\n");
-        self.ready.push_back(text.freeze());
+        self.ready.push_back(Piece::Small(text.freeze()));
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Spent>>> {
         loop {
-            if let Some(bytes) = self.ready.pop_front() {
+            if let Some(bit) = self.next_ready().transpose() {
                 self.last = Instant::now();
-                return Poll::Ready(Some(bytes));
+                return Poll::Ready(Some(bit));
             }
             let claim = self.claim;
             let polled = self
@@ -171,10 +193,25 @@ impl Events {
                 .with_streams(|streams| streams.poll(claim, CHUNK, cx.waker()));
             match polled {
                 Poll::Ready(events) if events.is_empty() => return Poll::Ready(None),
-                Poll::Ready(events) => self.encode(&events),
-                Poll::Pending => return self.poll_keep_alive(cx),
+                Poll::Ready(events) => self.encode(&events, Budget::send),
+                Poll::Pending => return self.poll_keep_alive(cx).map(|bytes| bytes.map(Ok)),
             }
         }
+    }
+
+    /// The next bit of what is encoded.
+    fn next_ready(&mut self) -> Result<Option<Bytes>, Spent> {
+        while let Some(piece) = self.ready.front_mut() {
+            let bit = match piece {
+                Piece::Small(bytes) => Some(std::mem::take(bytes)).filter(|bit| !bit.is_empty()),
+                Piece::Large(leaving) => leaving.next()?,
+            };
+            match bit {
+                Some(bit) => return Ok(Some(bit)),
+                None => drop(self.ready.pop_front()),
+            }
+        }
+        Ok(None)
     }
 
     fn poll_keep_alive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -194,7 +231,11 @@ impl Events {
     }
 
     /// Small events leave in one piece; a large one is not copied.
-    fn encode(&mut self, events: &[Event]) {
+    fn encode(
+        &mut self,
+        events: &[Event],
+        send: impl Fn(&Arc<Budget>, Bytes) -> Result<Arc<Leaving>, Spent>,
+    ) {
         let small: usize = events
             .iter()
             .map(|e| e.data.len())
@@ -203,28 +244,33 @@ impl Events {
         let mut text = BytesMut::with_capacity(small + events.len() * EVENT_FRAME);
         for event in events {
             text.extend_from_slice(b"event: message\n");
-            self.put_id(event, &mut text);
+            self.put_id(event.seq, &mut text);
             text.extend_from_slice(b"data: ");
             if event.data.len() >= LARGE {
-                self.ready.push_back(text.split().freeze());
-                self.ready.push_back(event.data.clone());
+                self.ready.push_back(Piece::Small(text.split().freeze()));
+                // It was charged until it was taken from its lane. Should others have been quicker
+                // to use that, it leaves all the same: there is but one of them for each reader.
+                let data = event.data.clone();
+                let leaving = send(&self.budget, data.clone());
+                let leaving = leaving.unwrap_or_else(|_| self.budget.send_free(data));
+                self.ready.push_back(Piece::Large(leaving));
             } else {
                 text.extend_from_slice(&event.data);
             }
             text.extend_from_slice(b"\n\n");
         }
         if !text.is_empty() {
-            self.ready.push_back(text.freeze());
+            self.ready.push_back(Piece::Small(text.freeze()));
         }
     }
 
-    fn put_id(&self, event: &Event, text: &mut BytesMut) {
+    fn put_id(&self, seq: u64, text: &mut BytesMut) {
         use std::fmt::Write as _;
         text.put_slice(b"id: ");
         // Writing to memory can't fail.
         let _ = match &self.ids {
-            EventIds::Lane => write!(text, "{}-{}", self.claim.lane, event.seq),
-            EventIds::Session(id) => write!(text, "{id}-{}", event.seq),
+            EventIds::Lane => write!(text, "{}-{seq}", self.claim.lane),
+            EventIds::Session(id) => write!(text, "{id}-{seq}"),
         };
         text.put_u8(b'\n');
     }
@@ -240,8 +286,6 @@ impl Drop for Events {
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Taken from a lane at once, bytes.
 const CHUNK: usize = 64 * 1024;
-/// Copying this much costs more than a piece of its own.
-const LARGE: usize = 16 * 1024;
 /// `event:`, `id:`, `data:` and line ends.
 const EVENT_FRAME: usize = 80;
 /// How long a client shall wait before it resumes, milliseconds.

@@ -17,7 +17,8 @@ use crate::{
         Ends, Server,
         body::Body,
         exchange::{MAX_HEAD, exchange},
-        guard::{self, Activity, Guarded},
+        guard::{self, Activity, Fault, Guarded},
+        record,
     },
     tls::Protocol,
 };
@@ -36,9 +37,14 @@ where
     match protocol {
         Protocol::H1 => {
             let io = TokioIo::new(Guarded::http1(io, &limits));
+            let recorder = server.clone();
             let service = service_fn(move |request| answer(server.clone(), ends, request));
             let connection = pin!(http1().serve_connection(io, service));
-            until_closed(connection, closing, |c| c.graceful_shutdown()).await;
+            let ended = until_closed(connection, closing, |c| c.graceful_shutdown()).await;
+            let fault = ended.err().and_then(|error| Fault::of(&error));
+            if let Some(refused) = fault.and_then(Fault::outline) {
+                record::unread(&recorder.snapshot().log, ends.peer.ip(), refused);
+            }
         }
         Protocol::H2 => {
             let activity = Activity::new();
@@ -49,7 +55,7 @@ where
                 async move { Ok::<_, Infallible>(answer.await?.map(|body| body.with(busy))) }
             });
             let connection = pin!(http2(closing.clone()).serve_connection(io, service));
-            until_closed(connection, closing, |c| c.graceful_shutdown()).await;
+            let _ = until_closed(connection, closing, |c| c.graceful_shutdown()).await;
         }
     }
 }
@@ -58,7 +64,8 @@ async fn until_closed<C>(
     mut connection: std::pin::Pin<&mut C>,
     drain: Drain,
     shut_down: impl FnOnce(std::pin::Pin<&mut C>),
-) where
+) -> hyper::Result<()>
+where
     C: Future<Output = hyper::Result<()>>,
 {
     let ended = tokio::select! {
@@ -68,9 +75,10 @@ async fn until_closed<C>(
             connection.await
         }
     };
-    if let Err(error) = ended {
+    if let Err(error) = &ended {
         tracing::debug!(%error, "connection ended");
     }
+    ended
 }
 
 async fn answer(

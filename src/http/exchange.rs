@@ -3,24 +3,36 @@
 //!
 //! Invariant: each step returns what the next one needs, so that none can be left out.
 
-use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::UPGRADE};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use crate::{
+    audit::Log,
+    auth::AuthError,
     http::{
-        Server, Snapshot,
+        Served, Server, Snapshot,
         body::Body,
         origin,
+        record::{self, Sender},
         reject::Rejection,
         route::{Endpoint, Route},
         sse, streamable,
     },
+    limit::{InFlight, Limited},
     policy::Access,
     principal::Principal,
-    session::{Session, SessionId, Transport},
+    session::{
+        Session, SessionId, Transport,
+        table::{OpenError, Place},
+    },
 };
 
 /// Who is at the other end of a connection.
@@ -39,6 +51,8 @@ pub(crate) struct Granted {
     pub(crate) principal: Principal,
     pub(crate) backend: String,
     pub(crate) access: Access,
+    /// The client's address.
+    pub(crate) address: IpAddr,
 }
 
 /// Treats one request.
@@ -48,12 +62,22 @@ pub(crate) async fn exchange(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let snapshot = server.snapshot();
-    let cors = match enter(&snapshot, ends, &request) {
-        Ok(cors) => cors,
-        Err(rejection) => return rejection.into_response(),
+    let mut sender = Sender {
+        client: ends.peer.ip(),
+        principal: None,
+        backend: None,
     };
-    let treated = treat(server, snapshot, ends, request).await;
-    let mut response = treated.unwrap_or_else(Rejection::into_response);
+    let (cors, treated) = match enter(&snapshot, ends, &request) {
+        Ok(cors) => {
+            let treated = treat(server, snapshot.clone(), ends, request, &mut sender).await;
+            (cors, treated)
+        }
+        Err(rejection) => (None, Err(rejection)),
+    };
+    let mut response = treated.unwrap_or_else(|rejection| {
+        record::rejected(&snapshot.log, &sender, &rejection);
+        rejection.into_response()
+    });
     if let Some(origin) = cors {
         origin::allow(&mut response, origin);
     }
@@ -86,6 +110,7 @@ async fn treat(
     snapshot: Arc<Snapshot>,
     ends: Ends,
     request: Request<Incoming>,
+    sender: &mut Sender,
 ) -> Result<Response<Body>, Rejection> {
     let route = Route::of(request.uri().path());
     match route {
@@ -95,10 +120,12 @@ async fn treat(
         _ => {}
     }
     let principal = authenticate(&snapshot, ends, request.headers())?;
+    sender.principal = Some(principal.clone());
     let Route::Backend(backend, endpoint) = route else {
         return Err(Rejection::NotFound);
     };
     let served = snapshot.backends.get(backend).ok_or(Rejection::NotFound)?;
+    sender.backend = Some(backend.to_owned());
     let access = snapshot.policy.access(&principal, backend, &served.filter);
     let access = access.ok_or(Rejection::Forbidden)?;
     let granted = Granted {
@@ -107,6 +134,7 @@ async fn treat(
         snapshot,
         principal,
         access,
+        address: ends.peer.ip(),
     };
     match (endpoint, request.method()) {
         (Endpoint::Mcp, &Method::POST) => streamable::post(granted, request).await,
@@ -125,13 +153,26 @@ fn authenticate(
     ends: Ends,
     headers: &HeaderMap,
 ) -> Result<Principal, Rejection> {
-    snapshot
-        .auth
-        .authenticate(headers, SystemTime::now())
-        .map_err(|error| {
-            tracing::warn!(client = %ends.peer, reason = error.as_str(), "authentication failed");
-            Rejection::Unauthorized(snapshot.auth.www_authenticate(error))
-        })
+    let (address, now) = (ends.peer.ip(), Instant::now());
+    let error = match snapshot.auth.authenticate(headers, SystemTime::now()) {
+        Ok(principal) => {
+            let judged = snapshot.logins.succeeded(address, &principal, now);
+            return judged
+                .map(|()| principal)
+                .map_err(|l| Rejection::Rate(None, l.retry_after));
+        }
+        Err(error) => error,
+    };
+    tracing::warn!(client = %ends.peer, reason = error.as_str(), "authentication failed");
+    // Only a key that could have been one is a guess: clients that ask without a key, or with what
+    // another server wants, learn what is wanted here.
+    if error == AuthError::Invalid {
+        let counted = snapshot.logins.failed(address, now);
+        counted.map_err(|limited| Rejection::Rate(None, limited.retry_after))?;
+    }
+    Err(Rejection::Unauthorized(
+        snapshot.auth.www_authenticate(error),
+    ))
 }
 
 /// A page asks what it may send: only configured origins get an answer that helps.
@@ -169,6 +210,45 @@ fn health(server: &Server, method: &Method) -> Result<Response<Body>, Rejection>
 }
 
 impl Granted {
+    /// The audit log.
+    pub(crate) fn log(&self) -> &Log {
+        &self.snapshot.log
+    }
+
+    /// The backend that the request is for.
+    pub(crate) fn served(&self) -> Result<&Served, Rejection> {
+        self.snapshot
+            .backends
+            .get(&self.backend)
+            .ok_or(Rejection::NotFound)
+    }
+
+    /// Counts a message; `tool` is the one that it calls.
+    pub(crate) fn count(&self, tool: Option<&str>) -> Result<(), Limited> {
+        if let Some(rates) = &self.snapshot.rates {
+            rates.check(&self.principal)?;
+        }
+        match self.snapshot.backends.get(&self.backend) {
+            Some(served) => served.limits.check(&self.principal, tool),
+            None => Ok(()),
+        }
+    }
+
+    /// Counts a request, and takes a place among those in flight.
+    pub(crate) fn admit(&self, tool: Option<&str>) -> Result<InFlight, Limited> {
+        self.count(tool)?;
+        match self.snapshot.backends.get(&self.backend) {
+            Some(served) => served.limits.enter(&self.principal),
+            None => Ok(InFlight::free()),
+        }
+    }
+
+    /// Keeps a place for a session that opens.
+    pub(crate) fn reserve(&self) -> Result<Place, OpenError> {
+        self.snapshot.logins.remember(self.address, &self.principal);
+        self.server.sessions.reserve(&self.principal)
+    }
+
     /// The caller's own session on this backend and transport. Whatever else an id may name, it is
     /// the same 404.
     pub(crate) fn session(

@@ -50,6 +50,10 @@ pub(crate) enum Rejection {
     Frame(Refused),
     /// The gateway is draining.
     Draining,
+    /// What must be recorded can't be.
+    Unrecorded,
+    /// Over a rate; the id of the request, where there is one, and when there is room again.
+    Rate(Option<Bytes>, Duration),
     /// Over a cap; the id of the request, where there is one.
     Limit(Option<Bytes>),
     /// No instance; the id of the request, where there is one.
@@ -90,9 +94,15 @@ impl Rejection {
             Self::Instance(Some(id), retry) => {
                 after(json(StatusCode::OK, instance_error(&id)), retry)
             }
+            Self::Rate(Some(id), retry) => {
+                let error = rate_error(&id, retry);
+                after(json(StatusCode::TOO_MANY_REQUESTS, error), retry)
+            }
+            Self::Rate(None, retry) => after(self.plain(), retry),
             Self::Limit(None) => after(self.plain(), RETRY),
             Self::Instance(None, retry) => after(self.plain(), retry),
             Self::Draining => after(self.plain(), DRAIN_RETRY),
+            Self::Unrecorded => after(self.plain(), RETRY),
             Self::Unauthorized(ref challenge) => {
                 let challenge = challenge.clone();
                 with(self.plain(), WWW_AUTHENTICATE, challenge)
@@ -103,6 +113,17 @@ impl Rejection {
                 with(self.plain(), CONNECTION, HeaderValue::from_static("close"))
             }
             _ => self.plain(),
+        }
+    }
+
+    /// Status and code, for the audit log.
+    pub(crate) fn outline(&self) -> (u16, &'static str) {
+        match self {
+            Self::Instance(Some(_), _) => (200, "unavailable"),
+            _ => {
+                let (status, code, _) = self.words();
+                (status.as_u16(), code)
+            }
         }
     }
 
@@ -151,11 +172,13 @@ impl Rejection {
                 "The body didn't come in time",
             ),
             Self::BadRequest(message) => (S::BAD_REQUEST, "bad_request", message),
+            Self::Unrecorded => (S::SERVICE_UNAVAILABLE, "unrecorded", UNRECORDED),
             Self::Draining => (
                 S::SERVICE_UNAVAILABLE,
                 "draining",
                 "The gateway is shutting down",
             ),
+            Self::Rate(..) => (S::TOO_MANY_REQUESTS, "rate_limited", "Too many requests"),
             Self::Limit(_) => (S::TOO_MANY_REQUESTS, "too_many", "Too many at once"),
             Self::Instance(..) => (S::SERVICE_UNAVAILABLE, "unavailable", NO_SERVER),
             Self::Frame(_) => (S::BAD_REQUEST, "bad_request", "Bad request"),
@@ -188,6 +211,9 @@ pub(crate) fn send_error(id: &[u8], error: SendError) -> Bytes {
             "A request with this id is in flight",
             None,
         ),
+        SendError::OutOfTurn => {
+            frame::error_response(Some(id), -32600, "initialize comes first, and once", None)
+        }
         SendError::Busy => limit_error(id),
         SendError::Ended => instance_error(id),
     }
@@ -200,8 +226,23 @@ pub(crate) fn instance_error(id: &[u8]) -> Bytes {
 
 /// The answer to a request over a limit.
 pub(crate) fn limit_error(id: &[u8]) -> Bytes {
-    let data = format!(r#"{{"retry_after":{}}}"#, RETRY.as_secs());
-    frame::error_response(Some(id), -32013, "Too much at once", Some(&data))
+    rate_error(id, RETRY)
+}
+
+/// The answer to a request that can't be recorded.
+pub(crate) fn unrecorded_error(id: &[u8]) -> Bytes {
+    frame::error_response(Some(id), -32603, UNRECORDED, None)
+}
+
+/// The answer to a request over a limit, with the time after which there is room.
+pub(crate) fn rate_error(id: &[u8], retry: Duration) -> Bytes {
+    let data = format!(r#"{{"retry_after":{}}}"#, seconds(retry));
+    frame::error_response(Some(id), -32013, "Too many requests", Some(&data))
+}
+
+/// Whole seconds, rounded up, at least one.
+fn seconds(retry: Duration) -> u64 {
+    (retry.as_secs() + u64::from(retry.subsec_nanos() > 0)).max(1)
 }
 
 /// A JSON response.
@@ -223,17 +264,17 @@ fn with(
     response
 }
 
-fn after(response: Response<Body>, retry: Duration) -> Response<Body> {
-    // Whole seconds, rounded up, at least one.
-    let seconds = retry.as_secs() + u64::from(retry.subsec_nanos() > 0);
-    with(response, RETRY_AFTER, HeaderValue::from(seconds.max(1)))
+/// Says when to come back.
+pub(crate) fn after(response: Response<Body>, retry: Duration) -> Response<Body> {
+    with(response, RETRY_AFTER, HeaderValue::from(seconds(retry)))
 }
 
 const NO_CREDENTIALS: &str = "Valid credentials are required";
 const ONLY_JSON: &str = "Content-Type must be application/json";
 const NOT_ACCEPTABLE: &str = "Accept must name application/json or text/event-stream";
+const UNRECORDED: &str = "The request can't be recorded";
 const NO_SERVER: &str = "The server can't be started";
 /// When to come back after a cap or a failed start.
-const RETRY: Duration = Duration::from_secs(1);
+pub(crate) const RETRY: Duration = Duration::from_secs(1);
 /// When the successor is likely to be there.
 const DRAIN_RETRY: Duration = Duration::from_secs(5);

@@ -8,7 +8,8 @@
 pub(crate) enum Route<'a> {
     /// `/healthz`.
     Health,
-    /// Below `/.well-known/`, also where some clients append it to an endpoint.
+    /// Below `/.well-known/`, also where some clients append it to an endpoint, and the other paths
+    /// of an authorization server.
     WellKnown,
     /// `/{backend}/…`.
     Backend(&'a str, Endpoint),
@@ -33,7 +34,7 @@ impl<'a> Route<'a> {
         if path == "/healthz" {
             return Self::Health;
         }
-        if path.starts_with("/.well-known/") {
+        if path.contains("/.well-known/") || OAUTH.contains(&path) {
             return Self::WellKnown;
         }
         let path = path.strip_prefix('/').unwrap_or_default();
@@ -49,6 +50,9 @@ impl<'a> Route<'a> {
         Self::Backend(backend, endpoint)
     }
 }
+
+/// Where clients of 2025-03-26 look for an authorization server that we are not.
+const OAUTH: [&str; 3] = ["/authorize", "/token", "/register"];
 
 #[cfg(test)]
 mod tests {

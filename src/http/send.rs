@@ -3,13 +3,29 @@
 //! What both transports share. Invariant: nothing reaches a session without a
 //! [`Permit`](crate::policy::Permit).
 
-use std::sync::Arc;
+use std::{
+    borrow::Cow,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
 
 use crate::{
-    frame::{self, Frame, Kind},
-    http::reject::{Rejection, denied_error, instance_error, send_error},
-    policy::Denied,
-    session::{SendError, Session, empty_result},
+    audit::{Outcome, Status},
+    backend::Failure,
+    frame::{self, Frame, FrameError, Kind, Refused},
+    http::{
+        exchange::Granted,
+        record,
+        reject::{
+            RETRY, Rejection, denied_error, instance_error, rate_error, send_error,
+            unrecorded_error,
+        },
+    },
+    limit::{InFlight, Limited},
+    policy::{Circumstances, Denied, Permit},
+    session::{Admitted, EndReason, SendError, Session, empty_result, peer::failure_error},
 };
 
 /// Why a request was not handed over.
@@ -19,40 +35,171 @@ pub(crate) enum Refusal {
     Denied(Denied),
     /// The session or its instance.
     Send(SendError),
+    /// A limit.
+    Limited(Limited),
+    /// The audit log.
+    Unrecorded,
 }
 
-/// A request: its answer comes on `lane`.
+impl Refusal {
+    /// The answer to the request, and when to try again where that is known.
+    pub(crate) fn answer(&self, id: &[u8]) -> (Bytes, Option<Duration>) {
+        match self {
+            Self::Denied(denied) => (denied_error(id, denied), None),
+            Self::Send(error) => (send_error(id, *error), error.retry_after()),
+            Self::Limited(limited) => (
+                rate_error(id, limited.retry_after),
+                Some(limited.retry_after),
+            ),
+            Self::Unrecorded => (unrecorded_error(id), Some(RETRY)),
+        }
+    }
+
+    /// The JSON-RPC error code.
+    pub(crate) fn code(&self) -> i32 {
+        match self {
+            Self::Denied(denied) => denied.code(),
+            Self::Send(SendError::Busy) | Self::Limited(_) => -32013,
+            Self::Send(SendError::Ended) => -32011,
+            Self::Send(_) => -32600,
+            Self::Unrecorded => -32603,
+        }
+    }
+
+    /// What decided.
+    pub(crate) fn rule(&self) -> Option<&str> {
+        match self {
+            Self::Denied(denied) => Some(denied.rule().map_or("policy", |rule| &**rule)),
+            Self::Limited(_) => Some("limit"),
+            Self::Send(_) => Some("session"),
+            Self::Unrecorded => Some("audit"),
+        }
+    }
+}
+
+/// The messages of an array; `initialize` may not stand in one (2025-03-26, basic/lifecycle).
+pub(crate) fn batch(body: Bytes) -> Result<Vec<Frame>, Rejection> {
+    let frames = Frame::batch_from_client(body, MAX_BATCH)?;
+    match frames.iter().find(|frame| frame.method() == "initialize") {
+        Some(frame) => Err(Rejection::Frame(Refused {
+            error: FrameError::Batch,
+            id: frame.id_bytes(),
+        })),
+        None => Ok(frames),
+    }
+}
+
+/// A request from `client`: its answer comes on `lane`.
 pub(crate) async fn request(
+    granted: &Granted,
     session: &Arc<Session>,
     frame: Frame,
     lane: u32,
 ) -> Result<(), Refusal> {
-    let permit = session.access().check(frame).map_err(Refusal::Denied)?;
+    // Only what is refused is looked at again; the bytes are shared.
+    let kept = granted.log().is_on().then(|| frame.clone());
+    let sent = hand_over(granted, session, frame, lane).await;
+    if let (Err(refusal), Some(frame)) = (&sent, &kept) {
+        record::refused(granted, session, frame, refusal);
+    }
+    sent
+}
+
+async fn hand_over(
+    granted: &Granted,
+    session: &Arc<Session>,
+    frame: Frame,
+    lane: u32,
+) -> Result<(), Refusal> {
+    // A probe for the revision without sessions. Some servers speak both and stay with whichever
+    // they hear first; in a session it must not be that one.
+    if frame.method() == "server/discover" || frame.meta_protocol_version().is_some() {
+        return Err(Refusal::Denied(Denied::Method));
+    }
+    if !session.is_open_for(frame.method()) {
+        return Err(Refusal::Send(SendError::OutOfTurn));
+    }
+    // The session looks again; here it costs no rate, and no decision that never comes true.
+    if frame.id().is_some_and(|id| session.is_in_flight(id)) {
+        return Err(Refusal::Send(SendError::DuplicateId));
+    }
+    let permit = check(granted, session, frame).map_err(Refusal::Denied)?;
     let frame = permit.frame();
+    let slot = match frame.method() {
+        // It was counted when its session opened.
+        "initialize" => InFlight::free(),
+        _ => granted
+            .admit(tool_of(frame).as_deref())
+            .map_err(Refusal::Limited)?,
+    };
+    let recorded = record::admit(granted, session, &permit).await;
+    let pending = recorded.map_err(|_| Refusal::Unrecorded)?;
     if !session.has_own_instance() {
         let id = frame.id_bytes().unwrap_or_default();
         if frame.method() == "initialize" {
-            let answer = match session.greet(frame).await {
-                Ok(result) => frame::result_response(&id, &result),
-                Err(_) => instance_error(&id),
-            };
-            session.answer(lane, answer);
+            let status = greet(session, frame, &id, lane).await;
+            pending.finish(Outcome::new(status));
             return Ok(());
         }
-        if session.settles_subscription(frame) {
-            session.answer(lane, empty_result(&id));
-            return Ok(());
+        match session.subscription(frame) {
+            Ok(true) => {}
+            Ok(false) => {
+                pending.finish(Outcome::new(Status::Ok));
+                session.answer(lane, empty_result(&id));
+                return Ok(());
+            }
+            Err(error) => return Err(Refusal::Send(error)),
         }
     }
-    session.call(permit, lane).map_err(Refusal::Send)
+    let admitted = Admitted { slot, pending };
+    session.call(permit, lane, admitted).map_err(Refusal::Send)
+}
+
+/// Answers `initialize` on a common instance, which the gateway has greeted itself.
+async fn greet(session: &Session, frame: &Frame, id: &[u8], lane: u32) -> Status<'static> {
+    match session.greet(frame).await {
+        Ok(result) => {
+            let answer = match session.access().redact_result(&result) {
+                Ok(result) => frame::result_response(id, &result),
+                Err(_) => failure_error(id, Failure::Unreadable),
+            };
+            session.answer(lane, answer);
+            Status::Ok
+        }
+        Err(_) => {
+            session.answer(lane, instance_error(id));
+            session.end(EndReason::NoStart);
+            Status::Error(-32011)
+        }
+    }
 }
 
 /// A notification. What policy denies is not known here, and so is passed over.
-pub(crate) fn notification(session: &Session, frame: Frame) -> Result<(), Rejection> {
-    match session.access().check(frame) {
-        Ok(permit) => session.notify(permit).map_err(refused),
+pub(crate) async fn notification(
+    granted: &Granted,
+    session: &Session,
+    frame: Frame,
+) -> Result<(), Rejection> {
+    // What takes work away, and what every session begins with, is never too much.
+    if !matches!(
+        frame.method(),
+        "notifications/cancelled" | "notifications/initialized"
+    ) {
+        let counted = granted.count(None);
+        counted.map_err(|limited| Rejection::Rate(None, limited.retry_after))?;
+    }
+    let kept = granted.log().is_on().then(|| frame.clone());
+    match check(granted, session, frame) {
+        Ok(permit) => {
+            let recorded = record::decide(granted, session, &permit).await;
+            recorded.map_err(|_| Rejection::Unrecorded)?;
+            session.notify(permit).map_err(refused)
+        }
         Err(denied) => {
             tracing::debug!(session = session.number(), %denied, "passed over a notification");
+            if let Some(frame) = &kept {
+                record::refused(granted, session, frame, &Refusal::Denied(denied));
+            }
             Ok(())
         }
     }
@@ -64,26 +211,63 @@ pub(crate) fn response(session: &Session, frame: &Frame) -> Result<(), Rejection
 }
 
 /// Any message, where what goes wrong is told on its lane.
-pub(crate) async fn any(session: &Arc<Session>, frame: Frame, lane: u32) {
+pub(crate) async fn any(granted: &Granted, session: &Arc<Session>, frame: Frame, lane: u32) {
     let id = frame.id_bytes().unwrap_or_default();
     match frame.kind() {
         Kind::Request => {
-            let error = match request(session, frame, lane).await {
-                Ok(()) => return,
-                Err(Refusal::Denied(denied)) => denied_error(&id, &denied),
-                Err(Refusal::Send(error)) => send_error(&id, error),
+            let Err(refusal) = request(granted, session, frame, lane).await else {
+                return;
             };
+            let (error, _) = refusal.answer(&id);
             session.answer(lane, error);
         }
         // There is nobody to tell.
-        Kind::Notification => drop(notification(session, frame)),
+        Kind::Notification => drop(notification(granted, session, frame).await),
         Kind::Result | Kind::Error => drop(response(session, &frame)),
     }
+}
+
+/// The tool that a request calls.
+fn tool_of(frame: &Frame) -> Option<Cow<'_, str>> {
+    if frame.method() == "tools/call" {
+        frame.name()
+    } else {
+        None
+    }
+}
+
+/// Asks policy, and tells the log what its rules say.
+fn check(granted: &Granted, session: &Session, frame: Frame) -> Result<Permit, Denied> {
+    let at = Circumstances {
+        client: granted.address,
+        session: session.digest(),
+        time: SystemTime::now(),
+    };
+    let checked = granted.access.check(frame, &at);
+    let notes = match &checked {
+        Ok(permit) => permit.notes(),
+        Err(denied) => denied.notes(),
+    };
+    let number = session.number();
+    for rule in notes {
+        tracing::info!(session = number, %rule, "a rule notes a message");
+    }
+    if let Err(Denied::Rule(denial)) = &checked {
+        let rule = &denial.rule;
+        match denial.failure {
+            None => tracing::info!(session = number, %rule, "a rule denies a message"),
+            Some(why) => tracing::warn!(session = number, %rule, %why, "a rule failed: denied"),
+        }
+    }
+    checked
 }
 
 fn refused(error: SendError) -> Rejection {
     match error {
         SendError::Ended => Rejection::NotFound,
-        SendError::Busy | SendError::DuplicateId => Rejection::Limit(None),
+        _ => Rejection::Limit(None),
     }
 }
+
+/// Messages in one array.
+const MAX_BATCH: usize = 64;

@@ -4,6 +4,8 @@
 //! (<https://modelcontextprotocol.io/specification/2024-11-05/basic/transports>). Invariant: a POST
 //! is answered at once; everything about its request comes on the stream.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
@@ -16,9 +18,13 @@ use crate::{
         read,
         reject::Rejection,
         send,
-        streamable::{MAX_BATCH, accepted, event_stream},
+        streamable::{accepted, event_stream},
     },
-    session::{Session, Transport, Version, streams::STANDING, table::Opening},
+    session::{
+        Session, Transport, Version,
+        streams::{Attached, STANDING},
+        table::Opening,
+    },
 };
 
 /// `GET /{backend}/sse`: a new session, or one whose stream broke.
@@ -33,29 +39,29 @@ pub(crate) async fn open(
         let malformed = Rejection::BadRequest("Unknown Last-Event-ID");
         let (id, seq) = id.to_str().ok().and_then(event_id).ok_or(malformed)?;
         let session = granted.session(id.as_bytes(), Transport::Sse)?;
-        return stream(&granted, &session, Some(seq)).ok_or(Rejection::NotFound);
+        return stream(&granted, &session, Some(seq));
     }
     if granted.server.drain.is_draining() {
         return Err(Rejection::Draining);
     }
-    let place = granted.server.sessions.reserve(&granted.principal);
+    granted
+        .count(None)
+        .map_err(|limited| Rejection::Rate(None, limited.retry_after))?;
+    let place = granted.reserve();
     let place = place.map_err(|error| Rejection::open(error, None))?;
-    let served = granted
-        .snapshot
-        .backends
-        .get(&granted.backend)
-        .ok_or(Rejection::NotFound)?;
+    let served = granted.served()?;
     let lease = served.backend.lease(&granted.principal).await;
     let lease = lease.map_err(|error| Rejection::lease(error, None))?;
     let opening = Opening {
         transport: Transport::Sse,
         access: granted.access.clone(),
         lease,
+        client: granted.address,
     };
     let session = place
         .open(opening)
         .map_err(|error| Rejection::open(error, None))?;
-    stream(&granted, &session, None).ok_or(Rejection::NotFound)
+    stream(&granted, &session, None)
 }
 
 /// `POST /{backend}/messages?session_id=…`.
@@ -72,23 +78,22 @@ pub(crate) async fn post(
         Err(Refused {
             error: FrameError::Batch,
             ..
-        }) if session.version().is_some_and(Version::batches) => {
-            Frame::batch_from_client(body, MAX_BATCH)?
-        }
+        }) if session.version().is_some_and(Version::batches) => send::batch(body)?,
         Err(refused) => return Err(refused.into()),
     };
     let asks = frames.iter().any(|frame| frame.kind() == Kind::Request);
     if asks && granted.server.drain.is_draining() {
         return Err(Rejection::Draining);
     }
+    let granted = Arc::new(granted);
     for frame in frames {
         if frame.method() == "initialize" && !session.has_own_instance() {
             // The handshake takes as long as the child does; the POST does not.
-            let session = session.clone();
-            let greeting = async move { send::any(&session, frame, STANDING).await };
+            let (session, sender) = (session.clone(), granted.clone());
+            let greeting = async move { send::any(&sender, &session, frame, STANDING).await };
             granted.server.drain.spawn(greeting);
         } else {
-            send::any(&session, frame, STANDING).await;
+            send::any(&granted, &session, frame, STANDING).await;
         }
     }
     Ok(accepted())
@@ -96,23 +101,21 @@ pub(crate) async fn post(
 
 fn stream(
     granted: &Granted,
-    session: &std::sync::Arc<Session>,
+    session: &Arc<Session>,
     after: Option<u64>,
-) -> Option<Response<Body>> {
-    let (claim, missed) = session.attach(STANDING, after)?;
+) -> Result<Response<Body>, Rejection> {
+    let Attached::Reading(reading) = session.attach(STANDING, after) else {
+        return Err(Rejection::NotFound);
+    };
     let id = session.id().text();
-    let mut events = Events::new(
-        session.clone(),
-        claim,
-        EventIds::Session(id.clone()),
-        &missed,
-    );
+    let ids = EventIds::Session(id.clone());
+    let mut events = Events::new(session.clone(), &reading, ids, false);
     // Also to a client that came back: it may have forgotten where to post.
     events.preface(Bytes::from(format!(
         "event: endpoint\ndata: {}/{}/messages?session_id={id}\n\n",
         granted.snapshot.http.public_prefix, granted.backend,
     )));
-    Some(event_stream(events))
+    Ok(event_stream(events))
 }
 
 /// The one parameter, which may stand once.

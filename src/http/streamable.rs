@@ -20,12 +20,13 @@ use crate::{
         body::{Body, EventIds, Events},
         exchange::Granted,
         read::{self, Accepts},
-        reject::{Rejection, denied_error, json, send_error},
+        reject::{RETRY, Rejection, after, json, limit_error, send_error},
         send,
     },
     session::{
         EndReason, Post, Session, Transport, Version,
-        streams::{First, STANDING},
+        budget::LARGE,
+        streams::{Attached, First, STANDING},
         table::Opening,
     },
 };
@@ -52,6 +53,8 @@ pub(crate) async fn post(
         }
         Err(refused) => return Err(refused.into()),
     };
+    // A message with blanks was copied without them; a call must not hold both.
+    drop(body);
     if frame.meta_protocol_version().is_some() || head.modern {
         return Err(modern(&frame));
     }
@@ -64,7 +67,10 @@ pub(crate) async fn post(
     head.version?;
     match frame.kind() {
         Kind::Request => request_in(&granted, &session, accepts, frame).await,
-        Kind::Notification => send::notification(&session, frame).map(|()| accepted()),
+        Kind::Notification => {
+            let sent = send::notification(&granted, &session, frame).await;
+            sent.map(|()| accepted())
+        }
         Kind::Result | Kind::Error => send::response(&session, &frame).map(|()| accepted()),
     }
 }
@@ -89,7 +95,7 @@ pub(crate) fn get(granted: &Granted, headers: &HeaderMap) -> Result<Response<Bod
             (lane, Some(seq))
         }
     };
-    stream(&session, lane, after).ok_or(Rejection::BadRequest("Unknown Last-Event-ID"))
+    stream(&session, lane, after)
 }
 
 /// `DELETE /{backend}/mcp`: the end of a session.
@@ -101,6 +107,7 @@ pub(crate) fn delete(granted: &Granted, headers: &HeaderMap) -> Result<Response<
     let session = head
         .session
         .ok_or(Rejection::BadRequest("Mcp-Session-Id is required"))??;
+    head.version?;
     session.end(EndReason::Client);
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -141,14 +148,13 @@ async fn initialize(
     if granted.server.drain.is_draining() {
         return Err(Rejection::Draining);
     }
-    let place = granted.server.sessions.reserve(&granted.principal);
+    granted
+        .count(None)
+        .map_err(|limited| Rejection::Rate(id.clone(), limited.retry_after))?;
+    let place = granted.reserve();
     let place = place.map_err(|error| Rejection::open(error, id.clone()))?;
-    let served = granted
-        .snapshot
-        .backends
-        .get(&granted.backend)
-        .ok_or(Rejection::NotFound)?;
-    let lease: Lease = served
+    let lease: Lease = granted
+        .served()?
         .backend
         .lease(&granted.principal)
         .await
@@ -157,6 +163,7 @@ async fn initialize(
         transport: Transport::Http,
         access: granted.access.clone(),
         lease,
+        client: granted.address,
     };
     let session = place
         .open(opening)
@@ -164,7 +171,7 @@ async fn initialize(
     let unopened = Unopened(Some(session.clone()));
     let text = session.id().text();
     let mut response = request_in(&granted, &session, accepts, frame).await?;
-    if session.version().is_some() && !session.has_ended() {
+    if session.is_agreed() && !session.has_ended() {
         unopened.keep();
         if let Ok(value) = HeaderValue::from_str(&text) {
             response.headers_mut().insert(SESSION_ID, value);
@@ -205,17 +212,20 @@ async fn request_in(
     let opens = frame.method() == "initialize";
     let streams = accepts.stream && !opens;
     let mut post = session.post(1, streams);
-    match send::request(session, frame, post.lane).await {
-        Ok(()) => {}
-        Err(send::Refusal::Denied(denied)) => {
-            return Ok(reply(accepts, denied_error(&id, &denied)));
-        }
-        Err(send::Refusal::Send(error)) => return Ok(reply(accepts, send_error(&id, error))),
+    if let Err(refusal) = send::request(granted, session, frame, post.lane).await {
+        // On 200: after a 4xx some clients give up the whole session.
+        let (error, retry) = refusal.answer(&id);
+        let response = reply(accepts, error);
+        return Ok(match retry {
+            Some(retry) => after(response, retry),
+            None => response,
+        });
     }
     match wait(session, &mut post, accepts, opens).await {
-        First::Answer(answer) => Ok(reply(accepts, answer)),
+        First::Answer(answer) => Ok(answer_body(session, accepts, answer, &id)),
         First::Stream => {
-            stream(session, post.lane, None).ok_or(Rejection::Instance(Some(id), Duration::ZERO))
+            let stream = stream(session, post.lane, None);
+            stream.map_err(|_| Rejection::Instance(Some(id), RETRY))
         }
         // Cancelled, or the session was ended: there is no answer, and that is all there is to say.
         First::Nothing => Ok(if session.has_ended() {
@@ -257,10 +267,11 @@ async fn batch(
         })
     };
     let session = head.session.ok_or_else(refused)??;
+    head.version?;
     if !session.version().is_some_and(Version::batches) {
         return Err(refused());
     }
-    let frames = Frame::batch_from_client(body, MAX_BATCH)?;
+    let frames = send::batch(body)?;
     let calls = frames
         .iter()
         .filter(|frame| frame.kind() == Kind::Request)
@@ -269,17 +280,25 @@ async fn batch(
         return Err(Rejection::Draining);
     }
     let mut post = session.post(calls, accepts.stream);
+    if accepts.stream && calls > 0 {
+        // Before the first answer can be there.
+        session.upgrade(post.lane);
+    }
     for frame in frames {
-        send::any(&session, frame, post.lane).await;
+        send::any(granted, &session, frame, post.lane).await;
     }
     if calls == 0 {
         return Ok(accepted());
     }
     if accepts.stream {
-        session.upgrade(post.lane);
-        return stream(&session, post.lane, None).ok_or(Rejection::NotFound);
+        return stream(&session, post.lane, None);
     }
-    let answers = session.gather(&mut post).await;
+    let answers = session
+        .gather(&mut post, granted.snapshot.http.max_body)
+        .await;
+    if answers.is_empty() {
+        return Ok(accepted());
+    }
     let mut array = BytesMut::new();
     for answer in &answers {
         array.put_u8(if array.is_empty() { b'[' } else { b',' });
@@ -290,13 +309,33 @@ async fn batch(
 }
 
 /// A lane as a response.
-fn stream(session: &Arc<Session>, lane: u32, after: Option<u64>) -> Option<Response<Body>> {
-    let (claim, missed) = session.attach(lane, after)?;
-    let mut events = Events::new(session.clone(), claim, EventIds::Lane, &missed);
-    if after.is_none() && session.version().is_some_and(Version::primes) {
-        events.prime();
+fn stream(
+    session: &Arc<Session>,
+    lane: u32,
+    after: Option<u64>,
+) -> Result<Response<Body>, Rejection> {
+    match session.attach(lane, after) {
+        Attached::Reading(reading) => {
+            let primes = session.version().is_some_and(Version::primes);
+            let events = Events::new(session.clone(), &reading, EventIds::Lane, primes);
+            Ok(event_stream(events))
+        }
+        // Not an empty stream: clients take its end for another break, and ask again for ever.
+        Attached::Over => Err(Rejection::Method("POST, DELETE")),
+        Attached::Unknown => Err(Rejection::BadRequest("Unknown Last-Event-ID")),
     }
-    Some(event_stream(events))
+}
+
+/// An answer as a body; a large one is charged until it has left.
+fn answer_body(session: &Session, accepts: Accepts, answer: Bytes, id: &[u8]) -> Response<Body> {
+    if answer.len() < LARGE || !accepts.json {
+        return reply(accepts, answer);
+    }
+    match session.budget().send(answer) {
+        Ok(leaving) => json(StatusCode::OK, Bytes::new()).map(|_| Body::large(leaving)),
+        // Too many answers wait for clients that don't read.
+        Err(_) => after(reply(accepts, limit_error(id)), RETRY),
+    }
 }
 
 /// The response that carries a stream.
@@ -380,5 +419,3 @@ const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-versi
 const MODERN: &str = "2026-07-28";
 /// A POST that has heard nothing for so long becomes a stream.
 const SILENCE: Duration = Duration::from_secs(10);
-/// Messages in one array.
-pub(crate) const MAX_BATCH: usize = 64;

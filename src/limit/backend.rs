@@ -38,7 +38,7 @@ struct Concurrency {
 
 /// A request in flight; dropping it makes room for another.
 #[derive(Debug)]
-pub struct Slot(Option<(Arc<Concurrency>, Principal)>);
+pub struct InFlight(Option<(Arc<Concurrency>, Principal)>);
 
 impl BackendLimits {
     /// Nothing counted yet.
@@ -79,9 +79,9 @@ impl BackendLimits {
     ///
     /// # Errors
     /// [`Limited`] when there is none; nobody knows when there will be, so it says a second.
-    pub fn enter(&self, principal: &Principal) -> Result<Slot, Limited> {
+    pub fn enter(&self, principal: &Principal) -> Result<InFlight, Limited> {
         let Some(concurrency) = &self.concurrency else {
-            return Ok(Slot(None));
+            return Ok(InFlight(None));
         };
         let mut running = concurrency.running.lock();
         let count = running.entry(principal.clone()).or_default();
@@ -91,11 +91,11 @@ impl BackendLimits {
             });
         }
         *count += 1;
-        Ok(Slot(Some((concurrency.clone(), principal.clone()))))
+        Ok(InFlight(Some((concurrency.clone(), principal.clone()))))
     }
 }
 
-impl Slot {
+impl InFlight {
     /// A place where there is no limit.
     #[must_use]
     pub fn free() -> Self {
@@ -103,7 +103,7 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for InFlight {
     fn drop(&mut self) {
         let Some((concurrency, principal)) = self.0.take() else {
             return;

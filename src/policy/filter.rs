@@ -1,4 +1,5 @@
-//! Globs over names: what is allowed, what is denied, deny wins.
+//! What the file says of a backend's messages: globs over names (what is allowed, what is denied,
+//! deny wins), rules, redactions.
 //!
 //! Owns glob matching. It must never know who asks. Invariant: a name that no list speaks of passes
 //! only where there is no allow list.
@@ -6,6 +7,8 @@
 use std::sync::Arc;
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
+
+use crate::policy::{redact::Redactions, rules::Rules};
 
 /// A set of globs, kept with its text so that two can be compared. Cheap to clone.
 ///
@@ -31,6 +34,12 @@ impl Globs {
         }
         let set = builder.build().map_err(|error| (0, error))?;
         Ok(Self(Arc::new(Compiled { patterns, set })))
+    }
+
+    /// True without any pattern: nothing matches.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.patterns.is_empty()
     }
 
     /// True when any pattern matches the whole name.
@@ -94,6 +103,19 @@ pub struct Config {
     pub prompts: Rule,
     /// Resource URIs.
     pub resources: Rule,
+    /// Conditions on messages of clients.
+    pub rules: Rules,
+    /// What is replaced in messages of children.
+    pub redact: Redactions,
+}
+
+impl Config {
+    /// True when every name passes; rules and redactions are another matter.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        let kinds = [&self.methods, &self.tools, &self.prompts, &self.resources];
+        kinds.into_iter().all(Rule::is_open)
+    }
 }
 
 #[cfg(test)]

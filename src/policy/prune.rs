@@ -25,9 +25,9 @@ enum List {
     Templates,
 }
 
-/// The child's list can't be read, so nothing of it may pass.
+/// What the child said can't be read, so nothing of it may pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the list can't be read")]
+#[error("the message can't be read")]
 pub struct Unreadable;
 
 impl Prune {

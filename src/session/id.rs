@@ -3,6 +3,7 @@
 use std::fmt;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use sha2::{Digest, Sha256};
 
 /// A session's id; its text is 22 characters of the URL-safe alphabet.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,6 +35,16 @@ impl SessionId {
     #[must_use]
     pub fn text(&self) -> String {
         URL_SAFE_NO_PAD.encode(self.0)
+    }
+
+    /// What may be shown of it: 128 bits of its SHA-256, hex.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let digest = Sha256::digest(self.text());
+        digest[..16].iter().fold(String::new(), |mut text, byte| {
+            text.push_str(&format!("{byte:02x}"));
+            text
+        })
     }
 }
 

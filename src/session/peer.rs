@@ -6,18 +6,35 @@
 use bytes::Bytes;
 
 use crate::{
+    audit::{self, Status},
     backend::{Call, Failure, Outcome, Peer},
     frame::{self, Frame, Kind},
+    policy::Access,
     session::{EndReason, Session, Transport, streams::STANDING, streams::Streams, version},
 };
 
 impl Peer for Session {
     fn answer(&self, call: Call, outcome: Outcome) {
+        let mut status = match &outcome {
+            Outcome::Answer(frame) => status_of(frame),
+            Outcome::Failed(failure) => failure_status(*failure),
+        };
         let data = match outcome {
-            Outcome::Answer(frame) => Some(self.answered(&call, frame)),
+            Outcome::Answer(frame) => match self.answered(&call, frame) {
+                Ok(data) => Some(data),
+                Err(error) => {
+                    status = Status::Error(-32011);
+                    Some(error)
+                }
+            },
             Outcome::Failed(Failure::Cancelled) => None,
             Outcome::Failed(failure) => Some(failure_error(&call.id, failure)),
         };
+        call.pending.finish(audit::Outcome {
+            instance: Some(self.instance.number()),
+            bytes_out: data.as_ref().map(|data| data.len() as u64),
+            ..audit::Outcome::new(status)
+        });
         let mut state = self.state.lock();
         state.calls.remove(&call.id);
         state.last_used = tokio::time::Instant::now();
@@ -25,36 +42,51 @@ impl Peer for Session {
     }
 
     fn progress(&self, lane: u32, frame: Frame) {
-        let mut state = self.state.lock();
-        if state.access.permits_from_child(&frame) {
+        let access = self.access();
+        if !access.permits_from_child(&frame) {
+            return;
+        }
+        if let Some(frame) = self.redacted(&access, frame) {
+            let mut state = self.state.lock();
             state.streams.push(lane, frame.bytes().clone());
         }
     }
 
     fn request(&self, frame: Frame) -> bool {
-        self.send(&frame)
+        self.send(frame)
     }
 
     fn notify(&self, frame: Frame) {
-        self.send(&frame);
+        self.send(frame);
     }
 
     fn ended(&self) {
-        self.end(EndReason::Instance);
+        if !self.state.lock().greeting {
+            self.end(EndReason::Instance);
+        }
     }
 }
 
 impl Session {
-    /// The bytes of an answer that may pass.
-    fn answered(&self, call: &Call, frame: Frame) -> Bytes {
+    /// The bytes of an answer that may pass, or of the error in its place.
+    fn answered(&self, call: &Call, frame: Frame) -> Result<Bytes, Bytes> {
         self.started(call, &frame);
-        match call.prune.apply(frame) {
-            Ok(frame) => frame.bytes().clone(),
+        let shown = call.prune.apply(frame);
+        match shown.and_then(|frame| self.access().redact(frame)) {
+            Ok(frame) => Ok(frame.bytes().clone()),
             Err(error) => {
-                tracing::warn!(session = self.number, %error, "withheld a list");
-                failure_error(&call.id, Failure::Unreadable)
+                tracing::warn!(session = self.number, %error, "withheld an answer");
+                Err(failure_error(&call.id, Failure::Unreadable))
             }
         }
+    }
+
+    fn redacted(&self, access: &Access, frame: Frame) -> Option<Frame> {
+        let redacted = access.redact(frame);
+        if let Err(error) = &redacted {
+            tracing::warn!(session = self.number, %error, "withheld a message");
+        }
+        redacted.ok()
     }
 
     /// The answer to `initialize` settles the revision, and that the instance is of use.
@@ -68,6 +100,7 @@ impl Session {
             return;
         }
         if let (Kind::Result, Some(result)) = (frame.kind(), frame.result()) {
+            state.agreed = true;
             state.version = version::agreed(result);
             if let Some(lease) = &state.lease {
                 lease.confirm();
@@ -75,9 +108,17 @@ impl Session {
         }
     }
 
-    fn send(&self, frame: &Frame) -> bool {
+    fn send(&self, frame: Frame) -> bool {
+        let access = self.access();
+        if !access.permits_from_child(&frame) {
+            return false;
+        }
+        // Redaction may take a while, so nothing is locked meanwhile.
+        let Some(frame) = self.redacted(&access, frame) else {
+            return false;
+        };
         let mut state = self.state.lock();
-        if state.ended.is_some() || !state.access.permits_from_child(frame) {
+        if state.ended.is_some() {
             return false;
         }
         let lane = match self.transport {
@@ -104,8 +145,40 @@ pub(crate) fn failure_error(id: &[u8], failure: Failure) -> Bytes {
     let (code, message) = match failure {
         Failure::Crashed => (-32011, "The server ended before it answered"),
         Failure::Unreadable => (-32011, "The server's answer can't be read or is too large"),
+        Failure::NotStarted => (-32011, "The server didn't start in time"),
         Failure::TimedOut => (-32012, "The server didn't answer in time"),
         Failure::Cancelled => (-32603, "The request was cancelled"),
     };
     frame::error_response(Some(id), code, message, None)
+}
+
+/// An error in place of an answer that would make a body too large.
+pub(crate) fn too_much(answer: Bytes) -> Bytes {
+    let id = Frame::from_child(answer)
+        .ok()
+        .and_then(|frame| frame.id_bytes());
+    failure_error(&id.unwrap_or_default(), Failure::Unreadable)
+}
+
+/// How an answer is recorded.
+fn status_of(frame: &Frame) -> Status<'static> {
+    #[derive(serde::Deserialize)]
+    struct Error {
+        code: i64,
+    }
+    match frame.error() {
+        None => Status::Ok,
+        Some(error) => {
+            Status::Error(serde_json::from_slice::<Error>(error).map_or(0, |error| error.code))
+        }
+    }
+}
+
+fn failure_status(failure: Failure) -> Status<'static> {
+    match failure {
+        Failure::Crashed => Status::Crashed,
+        Failure::Unreadable => Status::Error(-32011),
+        Failure::TimedOut | Failure::NotStarted => Status::TimedOut,
+        Failure::Cancelled => Status::Cancelled,
+    }
 }

@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::session::Budget;
+use crate::session::budget::{Budget, STALL};
 
 /// One event of a stream.
 #[derive(Debug, Clone)]
@@ -42,6 +42,27 @@ pub(crate) enum First {
 pub(crate) struct Claim {
     pub(crate) lane: u32,
     generation: u64,
+}
+
+/// What a reader that attaches finds.
+#[derive(Debug)]
+pub(crate) enum Attached {
+    /// There never was such a lane, or event.
+    Unknown,
+    /// The lane has ended, and nothing of it is left to read.
+    Over,
+    /// It reads.
+    Reading(Reading),
+}
+
+/// A reader's beginning.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) claim: Claim,
+    /// The number of an event without content that may stand before all that comes.
+    pub(crate) prime: Option<u64>,
+    /// What it missed.
+    pub(crate) missed: Vec<Event>,
 }
 
 /// Bounds of one session's streams.
@@ -78,6 +99,8 @@ struct Sent {
 struct Lane {
     live: VecDeque<Event>,
     bytes: usize,
+    /// Since when the first of them waits.
+    waiting: Option<Instant>,
     reader: Option<u64>,
     waker: Option<Waker>,
     /// A POST that has got nothing yet.
@@ -88,12 +111,16 @@ struct Lane {
     owed: Option<usize>,
     /// The last event that a reader took.
     delivered: u64,
+    /// A number for the event that the next reader's stream begins with: older than all that it
+    /// will get.
+    prime: Option<u64>,
 }
 
 impl Streams {
     pub(crate) fn new(bounds: Bounds) -> Self {
         let standing = Lane {
             streams: true,
+            prime: Some(1),
             ..Lane::default()
         };
         Self {
@@ -101,10 +128,14 @@ impl Streams {
             lanes: BTreeMap::from([(STANDING, standing)]),
             sent: VecDeque::new(),
             sent_bytes: 0,
-            next_seq: 1,
+            next_seq: 2,
             next_lane: 1,
             next_generation: 1,
         }
+    }
+
+    pub(crate) fn budget(&self) -> &Arc<Budget> {
+        &self.bounds.budget
     }
 
     /// A lane for a POST that carries `calls` requests.
@@ -112,7 +143,10 @@ impl Streams {
         let number = self.next_lane;
         self.next_lane += 1;
         let (first, receiver) = oneshot::channel();
+        let prime = self.number();
         let lane = Lane {
+            prime: Some(prime),
+            delivered: prime,
             first: Some(first),
             streams,
             owed: Some(calls),
@@ -209,44 +243,68 @@ impl Streams {
         true
     }
 
-    /// Lets a reader take over a lane; `after` is the last event that it has. Returns what it
-    /// missed. `None`: there never was such a lane.
-    pub(crate) fn attach(&mut self, lane: u32, after: Option<u64>) -> Option<(Claim, Vec<Event>)> {
+    /// Lets a reader take over a lane; `after` is the last event that it has.
+    pub(crate) fn attach(&mut self, lane: u32, after: Option<u64>) -> Attached {
         if lane >= self.next_lane || after.is_some_and(|seq| seq >= self.next_seq) {
-            return None;
+            return Attached::Unknown;
         }
         let generation = self.next_generation;
         self.next_generation += 1;
-        let mut from = after.unwrap_or_default();
-        if let Some(open) = self.lanes.get_mut(&lane) {
-            if open.first.is_some() {
-                return None;
-            }
-            from = after.unwrap_or(open.delivered);
-            open.reader = Some(generation);
-            if let Some(old) = open.waker.take() {
-                old.wake();
-            }
+        let claim = Claim { lane, generation };
+        let Some(open) = self.lanes.get_mut(&lane) else {
+            let missed = self.sent_after(lane, after.unwrap_or_default());
+            // It ended, and its client has all of it.
+            return match missed.is_empty() {
+                true => Attached::Over,
+                false => Attached::Reading(Reading {
+                    claim,
+                    prime: None,
+                    missed,
+                }),
+            };
+        };
+        if open.first.is_some() {
+            return Attached::Unknown;
         }
+        let from = after.unwrap_or(open.delivered);
+        // What waits for a reader that is there is older than any number of now.
+        let prime = match open.reader {
+            Some(reader) if reader != UNCLAIMED => None,
+            _ => open.prime,
+        };
+        let waits = !open.live.is_empty();
+        open.reader = Some(generation);
+        if let Some(old) = open.waker.take() {
+            old.wake();
+        }
+        let missed = self.sent_after(lane, from);
+        if let (Some(last), Some(open)) = (missed.last(), self.lanes.get_mut(&lane)) {
+            open.delivered = open.delivered.max(last.seq);
+        }
+        let prime = match prime {
+            _ if after.is_some() => None,
+            None if !waits => Some(self.number()),
+            prime => prime,
+        };
+        Attached::Reading(Reading {
+            claim,
+            prime,
+            missed,
+        })
+    }
+
+    fn number(&mut self) -> u64 {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        seq
+    }
+
+    fn sent_after(&self, lane: u32, seq: u64) -> Vec<Event> {
         let missed = self
             .sent
             .iter()
-            .filter(|sent| sent.lane == lane && sent.event.seq > from);
-        Some((
-            Claim { lane, generation },
-            missed.map(|sent| sent.event.clone()).collect(),
-        ))
-    }
-
-    /// A number for an event that carries nothing but its id.
-    pub(crate) fn prime(&mut self) -> Event {
-        let seq = self.next_seq;
-        self.next_seq += 1;
-        Event {
-            seq,
-            data: Bytes::new(),
-            charged: false,
-        }
+            .filter(|sent| sent.lane == lane && sent.event.seq > seq);
+        missed.map(|sent| sent.event.clone()).collect()
     }
 
     /// Takes events for a reader, at most `most` bytes (or one). `Ready` with none: the stream ends.
@@ -275,6 +333,7 @@ impl Streams {
             taken.extend(lane.live.pop_front());
         }
         lane.bytes -= bytes;
+        lane.waiting = (!lane.live.is_empty()).then(Instant::now);
         for event in &mut taken {
             self.bounds.budget.give_back(event);
             self.keep(claim.lane, event.clone());
@@ -308,6 +367,21 @@ impl Streams {
         self.lanes.retain(|_, lane| lane.reader.is_some());
     }
 
+    /// Takes lanes from readers that take nothing.
+    pub(crate) fn cut_stalled(&mut self, now: Instant) {
+        let stalled = |lane: &Lane| lane.waiting.is_some_and(|since| since + STALL <= now);
+        let cut: Vec<u32> = self
+            .lanes
+            .iter()
+            .filter(|(_, lane)| stalled(lane))
+            .map(|(n, _)| *n)
+            .collect();
+        for lane in cut {
+            tracing::warn!(lane, "a reader takes nothing: its stream ends");
+            self.cut(lane);
+        }
+    }
+
     /// Forgets what was sent before `before`.
     pub(crate) fn forget(&mut self, before: Instant) {
         while self.sent.front().is_some_and(|sent| sent.at < before) {
@@ -333,6 +407,7 @@ impl Streams {
         let fits = lane.live.is_empty() || lane.bytes + size <= self.bounds.waiting;
         let affordable = self.bounds.budget.charge(&mut event) || lane.bytes + size <= FREE;
         lane.bytes += size;
+        lane.waiting.get_or_insert_with(Instant::now);
         lane.live.push_back(event);
         if !(fits && affordable) {
             tracing::warn!(lane = number, "a reader is too slow: its stream ends");
@@ -344,11 +419,16 @@ impl Streams {
 
     /// Takes a lane from its reader; what waited can be asked for again.
     fn cut(&mut self, number: u32) {
+        let prime = self.number();
         let Some(lane) = self.lanes.get_mut(&number) else {
             return;
         };
         lane.reader = None;
         lane.bytes = 0;
+        lane.waiting = None;
+        // Newer than what was read, older than what will wait for the next reader; what waits now
+        // is older, and its own number will do.
+        lane.prime = lane.live.is_empty().then_some(prime);
         if let Some(waker) = lane.waker.take() {
             waker.wake();
         }

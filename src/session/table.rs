@@ -5,8 +5,9 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -16,6 +17,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
 use crate::{
+    audit,
     backend::{Lease, Peer},
     drain::Drain,
     policy::Access,
@@ -42,7 +44,10 @@ pub struct Table {
     config: RwLock<Config>,
     sessions: RwLock<HashMap<SessionId, Arc<Session>>>,
     counts: Mutex<HashMap<Principal, usize>>,
+    /// What may wait for readers, of everybody and of each principal.
     budget: Arc<Budget>,
+    shares: Mutex<HashMap<Principal, Weak<Budget>>>,
+    log: audit::Current,
 }
 
 /// A place among the sessions.
@@ -59,20 +64,28 @@ pub struct Opening {
     pub access: Access,
     /// Its instance.
     pub lease: Lease,
+    /// The client's address.
+    pub client: IpAddr,
 }
 
 impl Table {
     /// An empty table.
     #[must_use]
-    pub fn new(config: Config) -> Arc<Self> {
-        // Four readers may be as slow as can be at any time; the fifth loses its stream.
-        let budget = Arc::new(Budget::new(config.max_waiting.saturating_mul(4)));
+    pub fn new(config: Config, log: audit::Current) -> Arc<Self> {
+        let budget = Arc::new(Budget::new((config.max_waiting + SLACK).saturating_mul(4)));
         Arc::new(Self {
             config: RwLock::new(config),
             sessions: RwLock::default(),
             counts: Mutex::default(),
             budget,
+            shares: Mutex::default(),
+            log,
         })
+    }
+
+    /// The audit log of now.
+    pub(super) fn log(&self) -> Arc<audit::Log> {
+        self.log.load_full()
     }
 
     /// Takes over new limits; open sessions keep their buffers.
@@ -161,6 +174,19 @@ impl Table {
         for session in self.all() {
             session.sweep(now, &config);
         }
+        self.budget.sweep(now);
+    }
+
+    /// What may wait for the readers of one principal: a quarter, so that one can't starve all.
+    fn share(&self, principal: &Principal, limit: usize) -> Arc<Budget> {
+        let mut shares = self.shares.lock();
+        if let Some(share) = shares.get(principal).and_then(Weak::upgrade) {
+            return share;
+        }
+        shares.retain(|_, share| share.strong_count() > 0);
+        let share = Arc::new(Budget::share(self.budget.clone(), limit));
+        shares.insert(principal.clone(), Arc::downgrade(&share));
+        share
     }
 
     fn release(&self, principal: &Principal) {
@@ -189,12 +215,15 @@ impl Place {
             return Err(OpenError::Failed);
         }
         self.table.sessions.write().insert(id, session.clone());
+        session.record(audit::Name::SessionOpen, None);
         tracing::info!(session = session.number, backend = session.instance.backend(),
             instance = session.instance.number(), principal = session.principal.name(),
             transport = ?session.transport, "session opened");
         // The instance may have ended in between; its peers were told before this one was known.
         if session.instance.has_ended() {
             session.end(EndReason::Instance);
+            // It may have been over before it stood in the table.
+            self.table.forget(&session);
             return Err(OpenError::Failed);
         }
         Ok(session)
@@ -214,11 +243,14 @@ fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Openin
     let bounds = Bounds {
         replay: config.replay_buffer,
         waiting: config.max_waiting,
-        budget: table.budget.clone(),
+        budget: table.share(&principal, config.max_waiting + SLACK),
     };
     let now = Instant::now();
     Arc::new_cyclic(|me| Session {
         id,
+        digest: id.digest(),
+        audit_digest: audit::SessionDigest::of(&id.text()),
+        client: opening.client,
         number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
         principal,
         transport: opening.transport,
@@ -230,6 +262,9 @@ fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Openin
             calls: HashMap::new(),
             access: opening.access,
             version: None,
+            begun: false,
+            greeting: false,
+            agreed: false,
             starting: None,
             last_used: now,
             // A standing stream that never comes is as good as one that broke.
@@ -242,6 +277,8 @@ fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Openin
     })
 }
 
+/// The longest message grows a little when it gets its client's id.
+const SLACK: usize = 64 * 1024;
 /// How often sessions are looked over.
 const SWEEP: Duration = Duration::from_millis(500);
 

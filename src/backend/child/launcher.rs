@@ -14,7 +14,7 @@
 //! | `reaper` | yes | instead of both: a subreaper that kills what is left when the command ends |
 //! | `exec` | no | reads what to start, resets signals, becomes the command |
 //!
-//! Orders come as signals: SIGTERM goes on to the command's process group, [`KILL_TREE`] ends all.
+//! Orders come as signals: SIGTERM goes on to the command's process group, `KILL_TREE` ends all.
 //! SIGCONT is what the kernel sends when the parent has died: it is queued although blocked, and
 //! continues a stage that was stopped.
 

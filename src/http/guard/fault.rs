@@ -83,6 +83,18 @@ impl Fault {
         None
     }
 
+    /// Status and code of the answer to a head with this fault; `None` for what is wrong with a
+    /// body or a reader, which others answer.
+    pub(in crate::http) fn outline(self) -> Option<(u16, &'static str)> {
+        match self {
+            Self::HeadTooLarge | Self::TooManyHeaders => Some((431, "headers_too_large")),
+            Self::HeadTimeout => Some((408, "request_timeout")),
+            Self::Version => Some((505, "bad_request")),
+            Self::Chunk | Self::BodyTimeout | Self::WriteStall => None,
+            _ => Some((400, "bad_request")),
+        }
+    }
+
     /// The whole answer to a head with this fault; the connection ends behind it.
     pub(super) fn response(self) -> Vec<u8> {
         let (status, code) = match self {

@@ -96,8 +96,10 @@ async fn measure(
     folder: &Path,
     servers: &mut Vec<Server>,
 ) -> anyhow::Result<bool> {
+    let idle = turns::idle(options, folder, servers).await?;
     server::start_all(options, folder, servers).await?;
-    let outcomes = turns::all(options, servers).await?;
+    let mut outcomes = turns::timed(options, servers).await?;
+    outcomes.extend(idle);
     let machine = table::Machine::read(options).await;
     let mut people = std::io::stderr();
     let mut programs = std::io::stdout();

@@ -19,6 +19,8 @@ use crate::config::{KEY, proxy_toml};
 pub(crate) struct Server {
     /// How the tables call it.
     pub(crate) name: &'static str,
+    /// Not this project's: measured, but not answered for.
+    pub(crate) peer: bool,
     /// The targets of `load` that it can be measured with: target, path, HTTP/2.
     pub(crate) ways: Vec<Way>,
     /// Its process.
@@ -40,6 +42,48 @@ pub(crate) struct Way {
 const START: Duration = Duration::from_secs(20);
 const STOP: Duration = Duration::from_secs(10);
 
+/// A server that this project answers for and can start anew.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Own {
+    /// The yardstick.
+    Bridge,
+    /// The yardstick with TLS.
+    BridgeTls,
+    /// The gateway.
+    Gatehouse,
+}
+
+impl Own {
+    /// Those that the options ask for.
+    pub(crate) fn all(options: &Options) -> Vec<Self> {
+        let mut all = vec![Self::Bridge, Self::BridgeTls];
+        if options.gatehouse.is_some() {
+            all.push(Self::Gatehouse);
+        }
+        all
+    }
+
+    /// Starts it. The gateway has a backend of either isolation, whatever is asked for here.
+    pub(crate) async fn start(
+        self,
+        options: &Options,
+        folder: &Path,
+        isolation: &str,
+    ) -> anyhow::Result<Server> {
+        match self {
+            Self::Bridge => bridge(options, isolation, None).await,
+            Self::BridgeTls => bridge(options, isolation, Some(&folder.join("bridge.pem"))).await,
+            Self::Gatehouse => {
+                let binary = options
+                    .gatehouse
+                    .as_deref()
+                    .context("no gateway is given")?;
+                gatehouse(options, binary, folder).await
+            }
+        }
+    }
+}
+
 /// Starts what the options ask for; what is started is in `servers` even when the next fails.
 pub(crate) async fn start_all(
     options: &Options,
@@ -47,10 +91,8 @@ pub(crate) async fn start_all(
     servers: &mut Vec<Server>,
 ) -> anyhow::Result<()> {
     servers.push(pipe());
-    servers.push(bridge(options, None).await?);
-    servers.push(bridge(options, Some(&folder.join("bridge.pem"))).await?);
-    if let Some(binary) = &options.gatehouse {
-        servers.push(gatehouse(options, binary, folder).await?);
+    for own in Own::all(options) {
+        servers.push(own.start(options, folder, &options.isolation).await?);
     }
     if let Some(peers) = &options.peers {
         let child = options.tool("echo-child");
@@ -109,6 +151,7 @@ fn pipe() -> Server {
         idle: None,
     }];
     Server {
+        peer: false,
         name: "pipe",
         ways,
         pid: None,
@@ -117,9 +160,9 @@ fn pipe() -> Server {
 }
 
 /// The bare bridge; with `tls` as well as a bridge can be that its clients trust.
-async fn bridge(options: &Options, tls: Option<&Path>) -> anyhow::Result<Server> {
+async fn bridge(options: &Options, isolation: &str, tls: Option<&Path>) -> anyhow::Result<Server> {
     let mut command = Command::new(options.tool("bare-bridge"));
-    command.args(["--isolation", &options.isolation]);
+    command.args(["--isolation", isolation]);
     if let Some(file) = tls {
         command.arg("--tls").arg(file);
     }
@@ -153,6 +196,7 @@ async fn bridge(options: &Options, tls: Option<&Path>) -> anyhow::Result<Server>
         way("sse", &url, "/sse", &more),
     ];
     Ok(Server {
+        peer: false,
         name,
         ways,
         pid: child.id(),
@@ -200,6 +244,7 @@ async fn gatehouse(options: &Options, binary: &Path, folder: &Path) -> anyhow::R
         both("sse", "/sse", &[]),
     ];
     Ok(Server {
+        peer: false,
         name: "gatehouse",
         ways,
         pid: child.id(),
@@ -226,6 +271,7 @@ async fn peer(
         ..way(label, &url, path(label), &[])
     });
     Ok(Server {
+        peer: true,
         name,
         ways: ways.collect(),
         pid: child.id(),

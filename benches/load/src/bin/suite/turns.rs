@@ -1,6 +1,7 @@
 //! Who is measured when, and what came of it.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::Context;
@@ -8,7 +9,7 @@ use load::report::Report;
 use tokio::process::Command;
 
 use crate::Options;
-use crate::server::{Server, Way};
+use crate::server::{Own, Server};
 
 /// A kind of load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,7 @@ pub(crate) struct Outcome {
     pub(crate) kind: Kind,
     pub(crate) server: &'static str,
     pub(crate) way: &'static str,
+    pub(crate) peer: bool,
     pub(crate) turns: Vec<Report>,
     /// Why turns are missing.
     pub(crate) failure: Option<String>,
@@ -65,25 +67,54 @@ impl Kind {
         };
         words.into_iter().map(str::to_owned).collect()
     }
-
-    /// The shared backend holds the idle sessions, whatever the others use.
-    fn target<'a>(self, way: &'a Way, options: &Options) -> Option<&'a Vec<String>> {
-        match self {
-            Self::Idle if way.label.is_empty() => None,
-            // The bridge has only the one backend.
-            Self::Idle => way.idle.as_ref().filter(|idle| {
-                options.isolation == "shared" || idle.iter().any(|word| word.contains("/idle/"))
-            }),
-            _ => Some(&way.words),
-        }
-    }
 }
 
 impl Outcome {
-    /// Whether all answers came back to their callers; a turn that failed is not unsound by itself
-    /// for a peer, but it is for what is measured here.
+    fn new(kind: Kind, server: &Server, way: &'static str) -> Self {
+        let (peer, server) = (server.peer, server.name);
+        Self {
+            kind,
+            server,
+            way,
+            peer,
+            turns: Vec::new(),
+            failure: None,
+        }
+    }
+
+    /// One more turn, unless one has failed.
+    async fn add(
+        &mut self,
+        options: &Options,
+        server: &Server,
+        words: &[String],
+        round: &str,
+    ) -> anyhow::Result<()> {
+        if self.failure.is_some() {
+            return Ok(());
+        }
+        let mut people = std::io::stderr();
+        writeln!(
+            people,
+            "{}: {round}{} {}",
+            self.kind.title(),
+            self.server,
+            self.way
+        )?;
+        match turn(options, self.kind, server, words).await {
+            Ok(report) => self.turns.push(report),
+            Err(error) => {
+                writeln!(people, "  failed: {error:#}")?;
+                self.failure = Some(format!("{error:#}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every turn went through and all answers came back to their callers. What a peer does
+    /// stands in the table and is not judged.
     pub(crate) fn sound(&self) -> bool {
-        self.failure.is_none() && self.turns.iter().all(Report::sound)
+        self.peer || self.failure.is_none() && self.turns.iter().all(Report::sound)
     }
 
     /// One line for each turn.
@@ -113,54 +144,60 @@ impl Outcome {
     }
 }
 
-/// All turns. A subject that fails is left out from then on, and says why.
-pub(crate) async fn all(options: &Options, servers: &[Server]) -> anyhow::Result<Vec<Outcome>> {
+/// Weighs idle sessions. Each way gets a server that has just been started: memory that an earlier
+/// load left behind would be used again and hide what the sessions cost. The server that runs is in
+/// `servers`, so that it can be ended whatever happens.
+pub(crate) async fn idle(
+    options: &Options,
+    folder: &Path,
+    servers: &mut Vec<Server>,
+) -> anyhow::Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
-    for kind in [Kind::Many, Kind::One, Kind::Large, Kind::Idle] {
+    for own in Own::all(options) {
+        let mut next = 0;
+        loop {
+            servers.push(own.start(options, folder, "shared").await?);
+            if let Some(server) = servers.last()
+                && let Some(way) = server.ways.get(next)
+                && let Some(words) = &way.idle
+            {
+                let mut outcome = Outcome::new(Kind::Idle, server, way.label);
+                outcome.add(options, server, words, "").await?;
+                outcomes.push(outcome);
+            }
+            next += 1;
+            let Some(server) = servers.pop() else { break };
+            let last = next >= server.ways.len();
+            server.stop().await;
+            if last {
+                break;
+            }
+        }
+    }
+    Ok(outcomes)
+}
+
+/// All turns with calls. A subject that fails is left out from then on, and says why.
+pub(crate) async fn timed(options: &Options, servers: &[Server]) -> anyhow::Result<Vec<Outcome>> {
+    let mut outcomes = Vec::new();
+    for kind in [Kind::Many, Kind::One, Kind::Large] {
         let from = outcomes.len();
         let mut subjects = Vec::new();
         for server in servers {
             for way in &server.ways {
-                let Some(words) = kind.target(way, options) else {
-                    continue;
-                };
-                subjects.push((server, words));
-                let (server, way) = (server.name, way.label);
-                outcomes.push(Outcome {
-                    kind,
-                    server,
-                    way,
-                    turns: Vec::new(),
-                    failure: None,
-                });
+                subjects.push((server, &way.words));
+                outcomes.push(Outcome::new(kind, server, way.label));
             }
         }
-        let rounds = match kind {
-            Kind::Many => options.rounds,
-            Kind::One | Kind::Large if !options.quick => options.rounds,
-            // Opening and closing sessions takes its time, and memory doesn't vary like speed.
-            _ => 1,
+        let rounds = if options.quick && kind != Kind::Many {
+            1
+        } else {
+            options.rounds
         };
-        for round in 0..rounds {
+        for round in 1..=rounds {
             for ((server, words), outcome) in subjects.iter().zip(&mut outcomes[from..]) {
-                if outcome.failure.is_some() {
-                    continue;
-                }
-                let mut people = std::io::stderr();
-                let title = format!("{} {}", outcome.server, outcome.way);
-                writeln!(
-                    people,
-                    "{}: {} of {rounds}: {title}",
-                    kind.title(),
-                    round + 1
-                )?;
-                match turn(options, kind, server, words).await {
-                    Ok(report) => outcome.turns.push(report),
-                    Err(error) => {
-                        writeln!(people, "  failed: {error:#}")?;
-                        outcome.failure = Some(format!("{error:#}"));
-                    }
-                }
+                let round = format!("{round} of {rounds}: ");
+                outcome.add(options, server, words, &round).await?;
             }
         }
     }

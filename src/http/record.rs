@@ -1,0 +1,162 @@
+//! What requests leave in the audit log.
+//!
+//! Owns the making of events from a request, its session and its message. It decides nothing.
+//! Invariant: what goes to a child was recorded before; a session's id never stands in an event.
+
+use std::{borrow::Cow, net::IpAddr};
+
+use crate::{
+    audit::{Decision, Event, Log, Name, Pending, Status, Unrecorded},
+    frame::Frame,
+    http::{exchange::Granted, reject::Rejection, send::Refusal},
+    policy::Permit,
+    principal::Principal,
+    session::Session,
+};
+
+/// Records a request that is let through; its outcome is owed from then on.
+pub(super) async fn admit(
+    granted: &Granted,
+    session: &Session,
+    permit: &Permit,
+) -> Result<Pending, Unrecorded> {
+    if !granted.log().is_on() {
+        return Ok(Pending::nothing());
+    }
+    let admitted = {
+        let message = Message::of(permit.frame());
+        let rule = permit.rule().map(|rule| &**rule);
+        let event = Event {
+            decision: Some(Decision::Allow),
+            rule,
+            ..message.event(granted, session, Name::Request)
+        };
+        granted.log().admit(&event)
+    };
+    admitted.await
+}
+
+/// Records a notification that is let through.
+pub(super) async fn decide(
+    granted: &Granted,
+    session: &Session,
+    permit: &Permit,
+) -> Result<(), Unrecorded> {
+    if !granted.log().is_on() {
+        return Ok(());
+    }
+    let decided = {
+        let message = Message::of(permit.frame());
+        let rule = permit.rule().map(|rule| &**rule);
+        let event = Event {
+            decision: Some(Decision::Allow),
+            rule,
+            ..message.event(granted, session, Name::Notification)
+        };
+        granted.log().decide(&event)
+    };
+    decided.await
+}
+
+/// Records a message that was not let through.
+pub(super) fn refused(granted: &Granted, session: &Session, frame: &Frame, refusal: &Refusal) {
+    if !granted.log().is_on() {
+        return;
+    }
+    let message = Message::of(frame);
+    granted.log().note(&Event {
+        decision: Some(Decision::Deny),
+        rule: refusal.rule(),
+        status: Some(Status::Error(i64::from(refusal.code()))),
+        ..message.event(granted, session, Name::Denied)
+    });
+}
+
+/// Who sent what was refused, as far as that is known.
+#[derive(Clone)]
+pub(super) struct Sender {
+    pub(super) client: IpAddr,
+    pub(super) principal: Option<Principal>,
+    pub(super) backend: Option<String>,
+}
+
+/// Records a request that was refused before its message was looked at.
+pub(super) fn rejected(log: &Log, sender: &Sender, rejection: &Rejection) {
+    let (status, code) = rejection.outline();
+    let name = match rejection {
+        Rejection::Unauthorized(_) => Name::AuthFailed,
+        _ => Name::Denied,
+    };
+    log.note(&Event {
+        client: Some(sender.client),
+        principal: sender.principal.as_ref(),
+        backend: sender.backend.as_deref(),
+        decision: Some(Decision::Deny),
+        rule: Some(code),
+        status: Some(Status::Http(status)),
+        ..Event::new(name)
+    });
+}
+
+/// Records a request whose head was refused, so that nothing of it is known.
+pub(super) fn unread(log: &Log, client: IpAddr, (status, code): (u16, &str)) {
+    log.note(&Event {
+        client: Some(client),
+        decision: Some(Decision::Deny),
+        rule: Some(code),
+        status: Some(Status::Http(status)),
+        ..Event::new(Name::Denied)
+    });
+}
+
+/// What of a message stands in its event.
+struct Message<'a> {
+    frame: &'a Frame,
+    tool: Option<Cow<'a, str>>,
+    args: Option<&'a [u8]>,
+    trace: Option<String>,
+}
+
+impl<'a> Message<'a> {
+    fn of(frame: &'a Frame) -> Self {
+        let calls = frame.method() == "tools/call";
+        let takes = calls || frame.method() == "prompts/get";
+        Self {
+            frame,
+            tool: calls.then(|| frame.name()).flatten(),
+            args: takes.then(|| frame.arguments()).flatten(),
+            trace: frame.meta().and_then(trace_id),
+        }
+    }
+
+    fn event<'e>(&'e self, granted: &'e Granted, session: &'e Session, name: Name) -> Event<'e> {
+        Event {
+            principal: Some(&granted.principal),
+            client: Some(granted.address),
+            backend: Some(&granted.backend),
+            session: Some(session.audit_digest()),
+            instance: Some(session.instance_number()),
+            id: self.frame.id(),
+            method: Some(self.frame.method()).filter(|method| !method.is_empty()),
+            tool: self.tool.as_deref(),
+            args: self.args,
+            bytes_in: Some(self.frame.bytes().len() as u64),
+            trace_id: self.trace.as_deref(),
+            ..Event::new(name)
+        }
+    }
+}
+
+/// The trace id of a W3C `traceparent` (<https://www.w3.org/TR/trace-context/>) in `_meta`.
+fn trace_id(meta: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Meta<'a> {
+        #[serde(borrow)]
+        traceparent: Option<&'a str>,
+    }
+    memchr::memmem::find(meta, b"traceparent")?;
+    let meta: Meta<'_> = serde_json::from_slice(meta).ok()?;
+    let id = meta.traceparent?.split('-').nth(1)?;
+    let hex = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    hex.then(|| id.to_owned())
+}

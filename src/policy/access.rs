@@ -1,0 +1,245 @@
+//! What one principal may do on one backend.
+//!
+//! Owns the order of a decision: method, then what the message is about, then the rules. Invariant:
+//! what was looked at is what is sent, because a permit holds the very frame that was checked.
+
+#[cfg(test)]
+mod tests;
+
+use std::{borrow::Cow, sync::Arc};
+
+use crate::{
+    frame::{Frame, Kind},
+    policy::{
+        Circumstances, Denied, Grant, Permit, Prune, Unreadable, cel::Facts, filter, rules::Passed,
+    },
+    principal::Principal,
+};
+
+/// What one principal may do on one backend. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Access {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    principal: Principal,
+    backend: String,
+    grants: Vec<Grant>,
+    filter: filter::Config,
+    /// The filter or the roles leave something out.
+    restricted: bool,
+}
+
+/// What a message is about.
+enum Target<'a> {
+    Tool(Cow<'a, str>),
+    Prompt(Cow<'a, str>),
+    Resource(Cow<'a, str>),
+    /// Nothing that can be filtered.
+    Other,
+}
+
+impl Access {
+    pub(super) fn new(
+        principal: &Principal,
+        backend: &str,
+        grants: Vec<Grant>,
+        filter: filter::Config,
+    ) -> Self {
+        let whole = grants.contains(&Grant::default());
+        let restricted = !whole || !filter.is_open();
+        Self {
+            inner: Arc::new(Inner {
+                principal: principal.clone(),
+                backend: backend.to_owned(),
+                grants,
+                filter,
+                restricted,
+            }),
+        }
+    }
+
+    /// Decides about a client's message.
+    ///
+    /// # Errors
+    /// [`Denied`]: by a rule, or to be answered as if the thing did not exist.
+    pub fn check(&self, frame: Frame, at: &Circumstances<'_>) -> Result<Permit, Denied> {
+        let inner = &*self.inner;
+        let asks = matches!(frame.kind(), Kind::Request | Kind::Notification);
+        if !asks || (!inner.restricted && inner.filter.rules.is_empty()) {
+            return Ok(Permit {
+                frame,
+                prune: Prune::nothing(),
+                passed: Passed::default(),
+            });
+        }
+        if !inner.filter.methods.permits(frame.method()) {
+            return Err(Denied::Method);
+        }
+        let target = Target::of(&frame)?;
+        self.check_target(&target)?;
+        let passed = self.judge(&frame, target, at)?;
+        let prune = if inner.restricted {
+            Prune::of_answer_to(frame.method(), self)
+        } else {
+            Prune::nothing()
+        };
+        Ok(Permit {
+            frame,
+            prune,
+            passed,
+        })
+    }
+
+    /// True when a message of the child may pass to this principal.
+    #[must_use]
+    pub fn permits_from_child(&self, frame: &Frame) -> bool {
+        if !self.inner.restricted {
+            return true;
+        }
+        let method = frame.method();
+        if !self.inner.filter.methods.permits(method) {
+            return false;
+        }
+        match method {
+            "notifications/resources/updated" => {
+                frame.uri().is_some_and(|uri| self.permits_resource(&uri))
+            }
+            "notifications/tools/list_changed" => self.grants_any(|grant| &grant.tools),
+            "notifications/prompts/list_changed" => self.grants_any(|grant| &grant.prompts),
+            "notifications/resources/list_changed" => self.grants_any(|grant| &grant.resources),
+            _ => true,
+        }
+    }
+
+    /// A child's message as this principal may see it.
+    ///
+    /// # Errors
+    /// [`Unreadable`]: it must not pass at all.
+    pub fn redact(&self, frame: Frame) -> Result<Frame, Unreadable> {
+        self.inner.filter.redact.apply(frame)
+    }
+
+    /// A child's raw result as this principal may see it; see [`Access::redact`].
+    ///
+    /// # Errors
+    /// [`Unreadable`]: it must not pass at all.
+    pub fn redact_result<'a>(&self, result: &'a [u8]) -> Result<Cow<'a, [u8]>, Unreadable> {
+        self.inner.filter.redact.apply_to_result(result)
+    }
+
+    fn judge(
+        &self,
+        frame: &Frame,
+        target: Target<'_>,
+        at: &Circumstances<'_>,
+    ) -> Result<Passed, Denied> {
+        let inner = &*self.inner;
+        if inner.filter.rules.is_empty() {
+            return Ok(Passed::default());
+        }
+        let mut facts = Facts {
+            method: frame.method(),
+            tool: Cow::Borrowed(""),
+            prompt: Cow::Borrowed(""),
+            uri: Cow::Borrowed(""),
+            args: frame.arguments(),
+            principal: &inner.principal,
+            backend: &inner.backend,
+            session: at.session,
+            client: at.client,
+            time: at.time,
+        };
+        match target {
+            Target::Tool(name) => facts.tool = name,
+            Target::Prompt(name) => facts.prompt = name,
+            Target::Resource(uri) => facts.uri = uri,
+            Target::Other => {}
+        }
+        inner.filter.rules.judge(&facts).map_err(Denied::Rule)
+    }
+
+    fn check_target(&self, target: &Target<'_>) -> Result<(), Denied> {
+        match target {
+            Target::Tool(name) if !self.permits_tool(name) => {
+                Err(Denied::Tool(name.clone().into_owned()))
+            }
+            Target::Prompt(name) if !self.permits_prompt(name) => {
+                Err(Denied::Prompt(name.clone().into_owned()))
+            }
+            Target::Resource(uri) if !self.permits_resource(uri) => {
+                Err(Denied::Resource(uri.clone().into_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn permits_tool(&self, name: &str) -> bool {
+        self.inner.filter.tools.permits(name) && self.grants(|grant| &grant.tools, name)
+    }
+
+    pub(super) fn permits_prompt(&self, name: &str) -> bool {
+        self.inner.filter.prompts.permits(name) && self.grants(|grant| &grant.prompts, name)
+    }
+
+    pub(super) fn permits_resource(&self, uri: &str) -> bool {
+        let limited = !self.inner.filter.resources.is_open()
+            || self
+                .inner
+                .grants
+                .iter()
+                .all(|grant| grant.resources.is_some());
+        // A glob over the text can't tell where `a/../b` leads.
+        if limited && filter::climbs(uri) {
+            return false;
+        }
+        self.inner.filter.resources.permits(uri) && self.grants(|grant| &grant.resources, uri)
+    }
+
+    /// True when any role grants the name.
+    fn grants(&self, kind: impl Fn(&Grant) -> &Option<filter::Globs>, name: &str) -> bool {
+        let mut grants = self.inner.grants.iter().map(kind);
+        grants.any(|globs| globs.as_ref().is_none_or(|globs| globs.matches(name)))
+    }
+
+    /// True when any role grants anything of a kind: else a change of the child's list changes
+    /// nothing that this principal can see.
+    fn grants_any(&self, kind: impl Fn(&Grant) -> &Option<filter::Globs>) -> bool {
+        let mut grants = self.inner.grants.iter().map(kind);
+        grants.any(|globs| globs.as_ref().is_none_or(|globs| !globs.is_empty()))
+    }
+}
+
+impl<'a> Target<'a> {
+    /// # Errors
+    /// [`Denied::Params`] when the message must be about something and doesn't say what.
+    fn of(frame: &'a Frame) -> Result<Self, Denied> {
+        Ok(match frame.method() {
+            "tools/call" => Self::Tool(frame.name().ok_or(Denied::Params)?),
+            "prompts/get" => Self::Prompt(frame.name().ok_or(Denied::Params)?),
+            "resources/read" | "resources/subscribe" | "resources/unsubscribe" => {
+                Self::Resource(frame.uri().ok_or(Denied::Params)?)
+            }
+            "completion/complete" => Self::of_reference(frame).ok_or(Denied::Params)?,
+            _ => Self::Other,
+        })
+    }
+
+    /// What a completion is for: a prompt by name or a resource by URI (template).
+    fn of_reference(frame: &Frame) -> Option<Self> {
+        #[derive(serde::Deserialize)]
+        struct Reference {
+            r#type: String,
+            name: Option<String>,
+            uri: Option<String>,
+        }
+        let reference: Reference = serde_json::from_slice(frame.reference()?).ok()?;
+        match (reference.r#type.as_str(), reference.name, reference.uri) {
+            ("ref/prompt", Some(name), _) => Some(Self::Prompt(Cow::Owned(name))),
+            ("ref/resource", _, Some(uri)) => Some(Self::Resource(Cow::Owned(uri))),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The gateway as its clients see it: the real binary, over TLS, with real children behind it.
+//!
+//! One module per subject; [`rig`] starts a gateway for a test and talks to it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "a test starts programs, stops at the first surprise and shows what it saw"
+)]
+
+mod audit;
+mod auth;
+mod batch;
+mod commands;
+mod drain;
+mod hostile_child;
+mod hostile_client;
+mod http_framing;
+mod isolation;
+mod lifecycle;
+mod limits;
+mod memory;
+mod origin;
+#[allow(dead_code, reason = "a subject may need what no other has used yet")]
+mod process;
+mod refusals;
+mod reload;
+#[allow(dead_code, reason = "a subject may need what no other has used yet")]
+mod rig;
+mod roles;
+mod rules;
+mod sessions;
+mod sse;
+mod streamable;
