@@ -17,7 +17,7 @@ pub struct Config {
     pub on_error: OnError,
     /// How arguments are recorded.
     pub arguments: Arguments,
-    /// Regular expressions for keys whose values are masked; see [`patterns`].
+    /// Regular expressions for keys whose values are masked; see [`crate::audit::patterns`].
     pub redact: Vec<String>,
     /// The private key for checkpoints (Ed25519, PKCS#8 PEM); made when there is no such file.
     pub sign_key: Option<PathBuf>,
