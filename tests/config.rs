@@ -316,7 +316,6 @@ fn the_example_names_every_key_and_nothing_that_has_to_wait() {
         "[admin]",
         "jwt",
         "mtls",
-        "audit",
         "sandbox",
         "pin]",
     ] {

@@ -120,14 +120,12 @@ impl Condition {
 #[must_use]
 pub fn budget(size: usize) -> u32 {
     let looks = u32::try_from(size / BYTES_PER_STEP).unwrap_or(u32::MAX);
-    STEPS.saturating_add(looks.saturating_mul(LOOKS)).min(MOST)
+    STEPS.saturating_add(looks.saturating_mul(LOOKS))
 }
 
 /// Steps without regard to the message.
 const STEPS: u32 = 50_000;
 /// Looks at the whole of the arguments.
-const LOOKS: u32 = 2;
-/// However long a message is.
-const MOST: u32 = 200_000;
+const LOOKS: u32 = 8;
 /// Bytes that are looked at for the price of a step.
 const BYTES_PER_STEP: usize = 32;

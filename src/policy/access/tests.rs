@@ -237,6 +237,7 @@ fn around(
 }
 
 /// Calls by a client that tries everything.
+#[allow(clippy::too_many_lines, reason = "a table of texts")]
 fn hostile() -> impl Strategy<Value = String> {
     let path = one(&[
         r#""/srv/a""#,

@@ -15,7 +15,9 @@ fn rules(rules: &[(&str, &str, Action)]) -> Rules {
     Rules::new(rules.iter().map(make).collect())
 }
 
-fn judge(rules: &Rules, args: &str) -> Result<(Option<Arc<str>>, Vec<Arc<str>>), Denial> {
+type Judged = Result<(Option<Arc<str>>, Vec<Arc<str>>), Denial>;
+
+fn judge(rules: &Rules, args: &str) -> Judged {
     let principal = Principal::new(Method::Key, "alice", Vec::new(), None);
     let facts = Facts {
         method: "tools/call",
