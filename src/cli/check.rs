@@ -19,22 +19,25 @@ pub fn run(args: &CheckArgs) -> ExitCode {
 /// [`run`] in a world of the caller's.
 pub fn run_in(args: &CheckArgs, world: &dyn Environment, err: &mut dyn Write) -> ExitCode {
     let (text, code) = match Config::load_in(&args.config, Strictness::Check, world) {
-        Ok(config) => {
-            let warnings = if config.warnings.is_empty() {
-                String::new()
-            } else {
-                format!("{}\n", config.warnings.for_stderr())
-            };
-            (
-                warnings + &summary(&args.config.display().to_string(), &config),
-                0,
-            )
-        }
+        Ok(config) => match config.audit.as_ref().map(crate::audit::Config::examine) {
+            Some(Err(error)) => (format!("error: {error}\n"), 1),
+            _ => good(args, &config),
+        },
         Err(problems) => (problems.for_stderr(), 1),
     };
     // Nothing is left to tell it to when standard error is gone; the code still says it.
     let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
     ExitCode::from(code)
+}
+
+fn good(args: &CheckArgs, config: &Config) -> (String, u8) {
+    let warnings = if config.warnings.is_empty() {
+        String::new()
+    } else {
+        format!("{}\n", config.warnings.for_stderr())
+    };
+    let name = args.config.display().to_string();
+    (warnings + &summary(&name, config), 0)
 }
 
 fn summary(name: &str, config: &Config) -> String {
