@@ -210,7 +210,9 @@ async fn a_gateway_that_is_stopped_while_a_child_starts_leaves_nothing() {
     rig.logged("session opened").await;
     rig.signal(Signal::SIGTERM);
     let reply = soon("an answer", opening).await.expect("an answer");
-    assert_eq!(reply.json()["error"]["code"], -32011, "{reply:?}");
+    // Its `initialize` may have been on its way to the child or not yet.
+    let refused = reply.status == 503 || reply.json()["error"]["code"] == -32011;
+    assert!(refused, "{reply:?}");
     assert_eq!(rig.ended().await, Some(0));
     assert!(process::marked(&mark).is_empty());
 }
