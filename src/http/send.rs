@@ -207,6 +207,10 @@ pub(crate) async fn notification(
 async fn tell(granted: &Granted, session: &Session, frame: Frame) -> Result<(), Refusal> {
     // What takes work away, and what every session begins with, is never too much.
     if !session.expects(&frame) {
+        if frame.method() == "notifications/cancelled" {
+            // The call has just ended, or never was: there is nobody to tell.
+            return Ok(());
+        }
         granted.throttle().map_err(Refusal::Limited)?;
         granted.count(None).map_err(Refusal::Limited)?;
     }
