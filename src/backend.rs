@@ -1,6 +1,7 @@
 //! A configured server: which instance serves whom.
 
 pub mod breaker;
+pub mod call;
 pub mod child;
 pub mod handshake;
 pub mod instance;
@@ -12,7 +13,8 @@ pub mod routes;
 use std::time::Duration;
 
 pub use self::{
-    instance::{Call, CallError, Failure, Instance, Outcome, Peer, PeerId},
+    call::{Call, CallError, Failure, Outcome, Peer, PeerId},
+    instance::Instance,
     pool::{Backend, Lease, LeaseError},
 };
 

@@ -5,7 +5,9 @@
 //! belongs to one principal on one backend; every call ends; when a session ends, its instance is
 //! given back and nothing of it is left.
 
+mod begin;
 pub(crate) mod budget;
+mod end;
 pub mod id;
 pub(crate) mod peer;
 pub(crate) mod streams;
@@ -28,8 +30,8 @@ use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
-    audit::{Decision, Event, Name, Pending, SessionDigest, Status},
-    backend::{Backend, Call, CallError, Failure, Instance, Lease, LeaseError, Peer, PeerId},
+    audit::{Pending, SessionDigest},
+    backend::{Backend, Call, CallError, Instance, Lease, Peer, PeerId},
     frame::{self, Frame},
     limit::InFlight,
     policy::{Access, Permit},
@@ -432,40 +434,6 @@ impl Session {
         }
     }
 
-    /// On a common instance: the raw `InitializeResult`.
-    ///
-    /// # Errors
-    /// [`LeaseError`].
-    pub async fn greet(&self, initialize: &Frame) -> Result<Bytes, LeaseError> {
-        // The lease stays with the session, so that the end of the session gives it back; it is
-        // out of its place only while the child is greeted.
-        let lease = {
-            let mut state = self.state.lock();
-            state.begun = true;
-            state.greeting = true;
-            state.lease.take().ok_or(LeaseError::Draining)?
-        };
-        let asked = initialize.protocol_version();
-        let result = lease
-            .greet(initialize)
-            .await
-            .map(|result| version::offer(result, asked.as_deref()));
-        let mut state = self.state.lock();
-        state.greeting = false;
-        if let Ok(result) = &result {
-            state.agreed = true;
-            state.version = version::agreed(result);
-        }
-        if state.ended.is_none() {
-            state.lease = Some(lease);
-        }
-        drop(state);
-        if result.is_ok() && self.instance.has_ended() {
-            self.end(EndReason::Instance);
-        }
-        result
-    }
-
     /// What bounds all that waits for readers.
     pub(crate) fn budget(&self) -> Arc<Budget> {
         self.state.lock().streams.budget().clone()
@@ -505,115 +473,6 @@ impl Session {
         state.last_used = now;
     }
 
-    /// Ends the session: what is in flight is cancelled, the instance given back, the streams end
-    /// when they were read.
-    pub fn end(&self, reason: EndReason) {
-        let lease = {
-            let mut state = self.state.lock();
-            if state.ended.is_some() {
-                return;
-            }
-            state.ended = Some(reason);
-            state.calls.clear();
-            state.streams.finish();
-            state.lease.take()
-        };
-        tracing::info!(
-            session = self.number,
-            backend = self.instance.backend(),
-            principal = self.principal.name(),
-            ?reason,
-            "session ended"
-        );
-        self.instance.detach(self.number);
-        drop(lease);
-        self.record(Name::SessionClose, Some(Status::Other(reason.as_str())));
-        if let Some(table) = self.table.upgrade() {
-            table.forget(self);
-        }
-    }
-
-    /// Records that it began or ended.
-    fn record(&self, name: Name, status: Option<Status<'_>>) {
-        let Some(table) = self.table.upgrade() else {
-            return;
-        };
-        table.log().note(&Event {
-            principal: Some(&self.principal),
-            client: Some(self.client),
-            backend: Some(self.instance.backend()),
-            session: Some(self.audit_digest),
-            instance: Some(self.instance.number()),
-            decision: (name == Name::SessionOpen).then_some(Decision::Allow),
-            status,
-            ..Event::new(name)
-        });
-    }
-
-    /// True once it has ended.
-    #[must_use]
-    pub fn has_ended(&self) -> bool {
-        self.state.lock().ended.is_some()
-    }
-
-    /// Ends the session if its time is over.
-    pub(crate) fn sweep(&self, now: Instant, config: &Config) {
-        let over = self.overdue(now, config);
-        if over == Some(EndReason::NoStart) {
-            self.fail_start();
-        }
-        if let Some(reason) = over {
-            self.end(reason);
-        }
-    }
-
-    fn overdue(&self, now: Instant, config: &Config) -> Option<EndReason> {
-        let mut state = self.state.lock();
-        if self.principal.expired(std::time::SystemTime::now()) {
-            return Some(EndReason::Principal);
-        }
-        let start_timeout = self.backend.config().start_timeout;
-        if state
-            .starting
-            .as_ref()
-            .is_some_and(|s| s.since + start_timeout <= now)
-        {
-            return Some(EndReason::NoStart);
-        }
-        // A reader that was too slow has lost its stream without leaving.
-        if self.transport == Transport::Sse && !state.streams.is_standing() {
-            state.broken.get_or_insert(now);
-        }
-        state.streams.cut_stalled(now);
-        if state
-            .broken
-            .is_some_and(|since| since + config.resume_grace <= now)
-            && self.transport == Transport::Sse
-        {
-            return Some(EndReason::Client);
-        }
-        let busy = !state.calls.is_empty() || state.streams.is_read();
-        if !busy && state.last_used + config.idle_timeout <= now {
-            return Some(EndReason::Idle);
-        }
-        if let Some(before) = now.checked_sub(REPLAY_AGE) {
-            state.streams.forget(before);
-        }
-        None
-    }
-
-    /// The child has not answered `initialize`: the client gets an error, the backend a failure.
-    fn fail_start(&self) {
-        let mut state = self.state.lock();
-        if let Some(Starting { id, lane, .. }) = state.starting.take() {
-            let error = peer::failure_error(&id, Failure::NotStarted);
-            state.streams.answer(lane, Some(error));
-        }
-        if let Some(lease) = &state.lease {
-            lease.reject();
-        }
-    }
-
     fn cancel(&self, frame: &Frame) {
         let ticket = {
             let state = self.state.lock();
@@ -628,61 +487,10 @@ impl Session {
         }
     }
 
-    /// True when a request may be handed on: `initialize` is the first, and the only one of its
-    /// kind. Some servers end when they hear anything else before it.
-    #[must_use]
-    pub fn is_open_for(&self, method: &str) -> bool {
-        let mut state = self.state.lock();
-        match method {
-            // Claimed at once: of two that come together one is too late.
-            "initialize" => !std::mem::replace(&mut state.begun, true),
-            "ping" => true,
-            _ => state.begun,
-        }
-    }
-
-    /// The `initialize` that claimed the session was not handed on.
-    pub(crate) fn unbegin(&self) {
-        self.state.lock().begun = false;
-    }
-
-    /// True for a notification that the protocol asks of the client: the one after `initialize`,
-    /// once, and the cancellation of a call in flight.
-    pub(crate) fn expects(&self, frame: &Frame) -> bool {
-        let mut state = self.state.lock();
-        match frame.method() {
-            "notifications/initialized" => !std::mem::replace(&mut state.ready, true),
-            "notifications/cancelled" => frame
-                .cancelled_id()
-                .is_some_and(|id| state.calls.contains_key(id)),
-            _ => false,
-        }
-    }
-
     /// True when a request with this id waits for its answer.
     #[must_use]
     pub(crate) fn is_in_flight(&self, id: &[u8]) -> bool {
         self.state.lock().calls.contains_key(id)
-    }
-
-    /// Subscriptions on a common instance: true when the child has to be asked.
-    ///
-    /// # Errors
-    /// [`SendError::Busy`] when there are too many.
-    pub(crate) fn subscription(&self, frame: &Frame) -> Result<bool, SendError> {
-        let uri = frame.uri().unwrap_or_default();
-        match frame.method() {
-            // The child is asked each time: only it knows whether the resource is there.
-            "resources/subscribe" => {
-                if self.instance.subscribe(self.number, &uri) {
-                    Ok(true)
-                } else {
-                    Err(SendError::Busy)
-                }
-            }
-            "resources/unsubscribe" => Ok(self.instance.unsubscribe(self.number, &uri)),
-            _ => Ok(true),
-        }
     }
 
     fn touch(&self) -> Result<(), SendError> {

@@ -20,7 +20,10 @@ use tokio::{
 
 use crate::{
     audit::Pending,
-    backend::instance::{self, Call, FIRST_GREETER, Instance, Peer},
+    backend::{
+        call::{self, Call, Peer},
+        instance::{FIRST_GREETER, Instance},
+    },
     drain::Drain,
     frame::{self, Frame, Kind},
     limit::InFlight,
@@ -120,7 +123,7 @@ pub async fn greet(instance: Arc<Instance>, greeting: Greeting) -> Option<Bytes>
         .await
         .ok()?
         .ok()?;
-    let instance::Outcome::Answer(answer) = outcome else {
+    let call::Outcome::Answer(answer) = outcome else {
         return None;
     };
     let result = (answer.kind() == Kind::Result)
@@ -133,11 +136,11 @@ pub async fn greet(instance: Arc<Instance>, greeting: Greeting) -> Option<Bytes>
 
 /// A peer that waits for one answer and takes nothing else.
 struct Greeter {
-    tell: Mutex<Option<oneshot::Sender<instance::Outcome>>>,
+    tell: Mutex<Option<oneshot::Sender<call::Outcome>>>,
 }
 
 impl Peer for Greeter {
-    fn answer(&self, _: Call, outcome: instance::Outcome) {
+    fn answer(&self, _: Call, outcome: call::Outcome) {
         if let Some(tell) = self.tell.lock().take() {
             let _ = tell.send(outcome);
         }

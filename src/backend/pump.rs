@@ -12,8 +12,9 @@ use tokio::{io::AsyncRead, net::unix::pipe};
 
 use crate::{
     backend::{
+        call::{Failure, Outcome},
         child::{Child, Exit, Process},
-        instance::{Failure, Instance, Outcome},
+        instance::Instance,
     },
     codec::{self, Line, LineReader, TooLong},
     frame::{self, Frame, FrameError, Kind, Slot},

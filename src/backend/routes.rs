@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::backend::instance::{Peer, PeerId};
+use crate::backend::call::{Peer, PeerId};
 
 /// The tables of one instance.
 #[derive(Default)]

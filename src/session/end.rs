@@ -1,0 +1,125 @@
+//! The end of a session, and what brings it about.
+//!
+//! Invariant: when a session has ended its calls are cancelled, its instance is given back, and its
+//! streams end when they were read.
+
+use std::time::SystemTime;
+
+use tokio::time::Instant;
+
+use crate::{
+    audit::{Decision, Event, Name, Status},
+    backend::Failure,
+    session::{Config, EndReason, REPLAY_AGE, Session, Starting, Transport, peer},
+};
+
+impl Session {
+    /// Ends the session: what is in flight is cancelled, the instance given back, the streams end
+    /// when they were read.
+    pub fn end(&self, reason: EndReason) {
+        let lease = {
+            let mut state = self.state.lock();
+            if state.ended.is_some() {
+                return;
+            }
+            state.ended = Some(reason);
+            state.calls.clear();
+            state.streams.finish();
+            state.lease.take()
+        };
+        tracing::info!(
+            session = self.number,
+            backend = self.instance.backend(),
+            principal = self.principal.name(),
+            ?reason,
+            "session ended"
+        );
+        self.instance.detach(self.number);
+        drop(lease);
+        self.record(Name::SessionClose, Some(Status::Other(reason.as_str())));
+        if let Some(table) = self.table.upgrade() {
+            table.forget(self);
+        }
+    }
+
+    /// Records that it began or ended.
+    pub(super) fn record(&self, name: Name, status: Option<Status<'_>>) {
+        let Some(table) = self.table.upgrade() else {
+            return;
+        };
+        table.log().note(&Event {
+            principal: Some(&self.principal),
+            client: Some(self.client),
+            backend: Some(self.instance.backend()),
+            session: Some(self.audit_digest),
+            instance: Some(self.instance.number()),
+            decision: (name == Name::SessionOpen).then_some(Decision::Allow),
+            status,
+            ..Event::new(name)
+        });
+    }
+
+    /// True once it has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.state.lock().ended.is_some()
+    }
+
+    /// Ends the session if its time is over.
+    pub(crate) fn sweep(&self, now: Instant, config: &Config) {
+        let over = self.overdue(now, config);
+        if over == Some(EndReason::NoStart) {
+            self.fail_start();
+        }
+        if let Some(reason) = over {
+            self.end(reason);
+        }
+    }
+
+    fn overdue(&self, now: Instant, config: &Config) -> Option<EndReason> {
+        let mut state = self.state.lock();
+        if self.principal.expired(SystemTime::now()) {
+            return Some(EndReason::Principal);
+        }
+        let start_timeout = self.backend.config().start_timeout;
+        if state
+            .starting
+            .as_ref()
+            .is_some_and(|s| s.since + start_timeout <= now)
+        {
+            return Some(EndReason::NoStart);
+        }
+        // A reader that was too slow has lost its stream without leaving.
+        if self.transport == Transport::Sse && !state.streams.is_standing() {
+            state.broken.get_or_insert(now);
+        }
+        state.streams.cut_stalled(now);
+        if state
+            .broken
+            .is_some_and(|since| since + config.resume_grace <= now)
+            && self.transport == Transport::Sse
+        {
+            return Some(EndReason::Client);
+        }
+        let busy = !state.calls.is_empty() || state.streams.is_read();
+        if !busy && state.last_used + config.idle_timeout <= now {
+            return Some(EndReason::Idle);
+        }
+        if let Some(before) = now.checked_sub(REPLAY_AGE) {
+            state.streams.forget(before);
+        }
+        None
+    }
+
+    /// The child has not answered `initialize`: the client gets an error, the backend a failure.
+    fn fail_start(&self) {
+        let mut state = self.state.lock();
+        if let Some(Starting { id, lane, .. }) = state.starting.take() {
+            let error = peer::failure_error(&id, Failure::NotStarted);
+            state.streams.answer(lane, Some(error));
+        }
+        if let Some(lease) = &state.lease {
+            lease.reject();
+        }
+    }
+}
