@@ -24,6 +24,7 @@ pub mod gateway;
 pub mod http;
 pub mod limit;
 pub mod listener;
+pub mod pin;
 pub mod policy;
 pub mod principal;
 pub mod secret;
