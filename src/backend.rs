@@ -1,20 +1,28 @@
 //! A configured server: which instance serves whom.
 
+pub mod ask;
 pub mod breaker;
 pub mod call;
 pub mod child;
+pub mod guard;
 pub mod handshake;
 pub mod instance;
+pub mod inventory;
 pub mod outbox;
 pub mod pool;
 pub mod pump;
 pub mod routes;
+pub mod survey;
 
 use std::time::Duration;
 
+use crate::pin;
+
 pub use self::{
     call::{Call, CallError, Failure, Outcome, Peer, PeerId},
+    guard::{Guard, Withheld},
     instance::Instance,
+    inventory::Inventory,
     pool::{Backend, Lease, LeaseError},
 };
 
@@ -36,6 +44,8 @@ pub struct Config {
     pub name: String,
     /// How its children are started and stopped.
     pub child: child::Config,
+    /// What it is held against.
+    pub pins: pin::Pins,
     /// Who shares an instance.
     pub isolation: Isolation,
     /// Instances kept started and ready.

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 pub use self::{
     digest::Digest,
     facts::Definition,
-    listing::{Item, Listing, Member, Unreadable},
+    listing::{Item, Listing, Member, Unreadable, member, without_instructions},
     lock::{Lock, LockError, Locked},
     origin::{Origin, Surroundings},
 };

@@ -52,7 +52,7 @@ use tokio::net::unix::pipe;
 use crate::secret::Secret;
 
 pub use self::{
-    command::resolve,
+    command::{resolve, surroundings},
     process::{Exit, Process},
     spawner::{Containment, Spawner},
     stderr::{Stderr, TAIL_LEN, Tag},

@@ -23,12 +23,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     backend::{
+        Guard, Inventory,
         call::{Call, CallError, Failure, Outcome, Peer, PeerId},
         child::Stderr,
+        guard,
         outbox::Outbox,
         routes::Routes,
     },
     frame::{self, Frame, Slot},
+    pin::Kind,
 };
 
 /// Bounds and times of an instance.
@@ -50,6 +53,9 @@ pub struct Instance {
     /// Serves several principals: never asked to carry sampling, elicitation or roots.
     mixed: bool,
     pub(super) outbox: Outbox,
+    inventory: Arc<Inventory>,
+    /// Holds it against the lock file, where there are pins.
+    guard: Option<Arc<Guard>>,
     next_ticket: AtomicU64,
     /// The child answered at least one call.
     answered: AtomicBool,
@@ -88,13 +94,15 @@ struct Waiting {
 impl Instance {
     /// A handle without a child yet; [`super::pump`] connects one.
     #[must_use]
-    pub fn new(backend: &str, limits: Limits, mixed: bool) -> Arc<Self> {
+    pub fn new(backend: &str, limits: Limits, mixed: bool, guard: Option<Arc<Guard>>) -> Arc<Self> {
         Arc::new(Self {
             number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
             backend: backend.to_owned(),
             limits,
             mixed,
             outbox: Outbox::new(limits.max_outbox),
+            inventory: Inventory::new(),
+            guard,
             next_ticket: AtomicU64::new(1),
             answered: AtomicBool::new(false),
             stderr: OnceLock::new(),
@@ -117,6 +125,18 @@ impl Instance {
     #[must_use]
     pub fn backend(&self) -> &str {
         &self.backend
+    }
+
+    /// What its child lists.
+    #[must_use]
+    pub fn inventory(&self) -> &Arc<Inventory> {
+        &self.inventory
+    }
+
+    /// What it is held against.
+    #[must_use]
+    pub fn guard(&self) -> Option<&Arc<Guard>> {
+        self.guard.as_ref()
     }
 
     /// Bounds and times.
@@ -178,6 +198,18 @@ impl Instance {
     /// # Errors
     /// [`CallError`]; the peer gets no answer then.
     pub fn call(
+        self: &Arc<Self>,
+        peer: (PeerId, &Arc<dyn Peer>),
+        frame: &Frame,
+        call: Call,
+    ) -> Result<u64, CallError> {
+        self.still_clear(frame)?;
+        let screen = guard::screened(self, frame, peer.1);
+        self.put((peer.0, &screen), frame, call)
+    }
+
+    /// As [`Instance::call`], whatever the request is about and whatever the answer holds.
+    pub(super) fn put(
         &self,
         peer: (PeerId, &Arc<dyn Peer>),
         frame: &Frame,
@@ -262,9 +294,15 @@ impl Instance {
     /// [`CallError`].
     pub fn notify(&self, frame: &Frame) -> Result<(), CallError> {
         let bytes = frame.bytes();
-        Ok(self
-            .outbox
-            .push(bytes.len() + 1, |out| out.extend_from_slice(bytes))?)
+        self.outbox
+            .push(bytes.len() + 1, |out| out.extend_from_slice(bytes))?;
+        if self.guard.is_some() && frame.method() == "notifications/initialized" {
+            // Before the first call needs it.
+            Kind::ALL
+                .into_iter()
+                .for_each(|kind| self.inventory.want(kind));
+        }
+        Ok(())
     }
 
     /// Hands a client's response to the child, if this peer was asked under that id.

@@ -22,7 +22,7 @@ use tokio::{
 use crate::{
     audit,
     backend::{
-        Config, Isolation,
+        Config, Guard, Isolation,
         breaker::Breaker,
         child::{SpawnError, Spawner, Stderr, Tag},
         handshake::Handshake,
@@ -58,6 +58,7 @@ pub struct Backend {
     config: Config,
     spawner: Arc<Spawner>,
     breaker: Breaker,
+    guard: Option<Arc<Guard>>,
     slots: Arc<Semaphore>,
     state: Mutex<State>,
     /// A start of a warm instance has come to its end.
@@ -106,6 +107,7 @@ impl Backend {
     pub fn new(config: Config, spawner: Arc<Spawner>, log: audit::Current) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             breaker: Breaker::new(config.restart),
+            guard: Guard::new(&config, log.clone()),
             slots: Arc::new(Semaphore::new(config.max_instances)),
             state: Mutex::default(),
             warmed: Notify::new(),
@@ -281,11 +283,19 @@ impl Backend {
             .clone()
             .try_acquire_owned()
             .map_err(|_| LeaseError::Full)?;
-        self.spawn(slot).await.map_err(|error| {
-            self.breaker.failed(Instant::now());
-            tracing::error!(backend = self.config.name, %error, "can't start an instance");
-            LeaseError::Start
-        })
+        if let Some(guard) = &self.guard {
+            let admitted = guard.admit().await;
+            admitted.map_err(|error| self.not_started(&error))?;
+        }
+        self.spawn(slot)
+            .await
+            .map_err(|error| self.not_started(&error))
+    }
+
+    fn not_started(&self, error: &dyn std::fmt::Display) -> LeaseError {
+        self.breaker.failed(Instant::now());
+        tracing::error!(backend = self.config.name, %error, "can't start an instance");
+        LeaseError::Start
     }
 
     async fn spawn(&self, slot: OwnedSemaphorePermit) -> Result<Arc<Instance>, SpawnError> {
@@ -295,7 +305,7 @@ impl Backend {
             request_timeout: self.config.request_timeout,
         };
         let mixed = self.config.isolation == Isolation::Shared;
-        let instance = Instance::new(&self.config.name, limits, mixed);
+        let instance = Instance::new(&self.config.name, limits, mixed, self.guard.clone());
         let child = self.spawner.spawn(&self.config.child).await?;
         tracing::info!(
             backend = self.config.name,

@@ -15,6 +15,7 @@ use crate::{
         call::{Failure, Outcome},
         child::{Child, Exit, Process},
         instance::Instance,
+        inventory,
     },
     codec::{self, Line, LineReader, TooLong},
     frame::{self, Frame, FrameError, Kind, Slot},
@@ -70,6 +71,7 @@ pub async fn run(instance: Arc<Instance>, pipes: Pipes, stop_timeout: Duration) 
     } = pipes;
     let writer = instance.outbox.run(stdin);
     let reader = read(&instance, stdout);
+    let mut steward = Box::pin(inventory::keep(&instance));
     tokio::pin!(writer, reader);
     let mut written = false;
     let why = {
@@ -80,6 +82,8 @@ pub async fn run(instance: Arc<Instance>, pipes: Pipes, stop_timeout: Duration) 
                 why = &mut reader => break why,
                 why = &mut supervisor => break why,
                 _ = &mut writer, if !written => written = true,
+                // Never ends by itself.
+                () = &mut steward => {}
             }
         }
     };
@@ -295,6 +299,7 @@ fn notification(instance: &Instance, frame: Frame) {
             peer.notify(frame.rewritten(&[(Slot::CancelledId, text.as_bytes())]));
         }
     } else if method.ends_with("/list_changed") {
+        instance.inventory().changed(method);
         let peers = instance.with_routes(|routes| routes.all());
         peers
             .into_iter()

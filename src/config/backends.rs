@@ -107,6 +107,7 @@ pub(super) fn defaults(name: String, command: Vec<String>) -> backend::Config {
             inherit_env: Vec::new(),
             stop_timeout: Duration::from_secs(5),
         },
+        pins: crate::pin::Pins::default(),
         isolation: Isolation::Session,
         warm: WARM as usize,
         max_instances: MAX_INSTANCES as usize,

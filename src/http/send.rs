@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::{
     audit::{Outcome, Status},
-    backend::Failure,
+    backend::{Failure, Withheld},
     frame::{self, Frame, FrameError, Kind, Refused},
     http::{
         exchange::Granted,
@@ -24,6 +24,7 @@ use crate::{
         },
     },
     limit::{InFlight, Limited},
+    pin,
     policy::{Circumstances, Denied, Permit},
     session::{Admitted, EndReason, SendError, Session, empty_result, peer::failure_error},
 };
@@ -37,6 +38,8 @@ pub(crate) enum Refusal {
     Send(SendError),
     /// A limit.
     Limited(Limited),
+    /// Pins: not what was reviewed, or that can't be known.
+    Withheld(Option<Denied>),
     /// The audit log.
     Unrecorded,
 }
@@ -51,6 +54,8 @@ impl Refusal {
                 rate_error(id, limited.retry_after),
                 Some(limited.retry_after),
             ),
+            Self::Withheld(Some(denied)) => (denied_error(id, denied), None),
+            Self::Withheld(None) => (instance_error(id), Some(RETRY)),
             Self::Unrecorded => (unrecorded_error(id), Some(RETRY)),
         }
     }
@@ -58,7 +63,8 @@ impl Refusal {
     /// The JSON-RPC error code.
     pub(crate) fn code(&self) -> i32 {
         match self {
-            Self::Denied(denied) => denied.code(),
+            Self::Denied(denied) | Self::Withheld(Some(denied)) => denied.code(),
+            Self::Withheld(None) => -32011,
             Self::Send(SendError::Busy) | Self::Limited(_) => -32013,
             Self::Send(SendError::Ended) => -32011,
             Self::Send(_) => -32600,
@@ -70,6 +76,7 @@ impl Refusal {
     pub(crate) fn rule(&self) -> Option<&str> {
         match self {
             Self::Denied(denied) => Some(denied.rule().map_or("policy", |rule| &**rule)),
+            Self::Withheld(_) => Some("pin"),
             Self::Limited(_) => Some("limit"),
             Self::Send(_) => Some("session"),
             Self::Unrecorded => Some("audit"),
@@ -133,6 +140,8 @@ async fn hand_over(
     }
     let permit = check(granted, session, frame).map_err(Refusal::Denied)?;
     let frame = permit.frame();
+    let cleared = session.cleared(frame).await;
+    cleared.map_err(|withheld| Refusal::Withheld(unknown(withheld)))?;
     let slot = match frame.method() {
         "initialize" => InFlight::free(),
         _ => granted
@@ -160,6 +169,17 @@ async fn hand_over(
     }
     let admitted = Admitted { slot, pending };
     session.call(permit, lane, admitted).map_err(Refusal::Send)
+}
+
+/// What is withheld doesn't exist, in the words for what is hidden.
+pub(crate) fn unknown(withheld: Withheld) -> Option<Denied> {
+    match withheld {
+        Withheld::Unknown(pin::Kind::Tool, name) => Some(Denied::Tool(name)),
+        Withheld::Unknown(pin::Kind::Prompt, name) => Some(Denied::Prompt(name)),
+        Withheld::Unknown(pin::Kind::Template, uri) => Some(Denied::Resource(uri)),
+        Withheld::Unclear => Some(Denied::Params),
+        Withheld::Unsettled => None,
+    }
 }
 
 /// Answers `initialize` on a common instance, which the gateway has greeted itself.

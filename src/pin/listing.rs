@@ -87,6 +87,13 @@ impl<'a> Listing<'a> {
         })
     }
 
+    /// True when a reader might find a list elsewhere, too.
+    #[must_use]
+    pub fn has_lookalikes(&self) -> bool {
+        let mut members = self.members.iter();
+        members.any(|member| matches!(member, Member::Lookalike))
+    }
+
     /// The result with the items that `keep` likes, and without lookalikes.
     #[must_use]
     pub fn written(&self, mut keep: impl FnMut(&Item<'a>) -> bool) -> Vec<u8> {
@@ -152,7 +159,7 @@ impl<'a> Item<'a> {
 ///
 /// # Errors
 /// [`Unreadable`].
-pub(crate) fn without_instructions(
+pub fn without_instructions(
     result: &[u8],
     keep: impl FnOnce(&[u8]) -> bool,
 ) -> Result<Option<Vec<u8>>, Unreadable> {
@@ -185,7 +192,8 @@ pub(crate) fn without_instructions(
 }
 
 /// The raw value of a result's only member with this key.
-pub(crate) fn member<'a>(result: &'a [u8], key: &str) -> Option<&'a [u8]> {
+#[must_use]
+pub fn member<'a>(result: &'a [u8], key: &str) -> Option<&'a [u8]> {
     let entries = entries(result).ok()?;
     let mut found = entries
         .into_iter()

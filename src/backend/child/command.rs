@@ -14,6 +14,7 @@ use std::{
 use nix::unistd::{AccessFlags, access};
 
 use super::{Config, SpawnError, spec::Spec};
+use crate::pin::Surroundings;
 
 /// What every child gets of the gateway's environment, where the gateway has it.
 const BASE_ENV: [&str; 5] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR"];
@@ -33,6 +34,21 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 pub fn resolve(config: &Config) -> Result<PathBuf, SpawnError> {
     let cwd = working_directory(config)?;
     find(config, &cwd, &environment(config))
+}
+
+/// What `config` starts, and where, with everything that it is started with.
+///
+/// # Errors
+///
+/// As [`resolve`].
+pub fn surroundings(config: &Config) -> Result<Surroundings, SpawnError> {
+    let spec = prepare(config)?;
+    Ok(Surroundings {
+        program: spec.program.into(),
+        argv: config.command.clone(),
+        cwd: spec.cwd.into(),
+        env: spec.env,
+    })
 }
 
 /// All that the last launcher stage needs to become the command.
