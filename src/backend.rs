@@ -4,6 +4,7 @@ pub mod ask;
 pub mod breaker;
 pub mod call;
 pub mod child;
+pub mod era;
 pub mod guard;
 pub mod handshake;
 pub mod instance;
@@ -12,6 +13,7 @@ pub mod outbox;
 pub mod pool;
 pub mod pump;
 pub mod routes;
+pub mod secrets;
 pub mod survey;
 
 use std::time::Duration;
@@ -20,6 +22,7 @@ use crate::pin;
 
 pub use self::{
     call::{Call, CallError, Failure, Outcome, Peer, PeerId},
+    era::{Discovered, Era, Protocol},
     guard::{Guard, Withheld},
     instance::Instance,
     inventory::Inventory,
@@ -44,8 +47,12 @@ pub struct Config {
     pub name: String,
     /// How its children are started and stopped.
     pub child: child::Config,
+    /// Each principal's own variables.
+    pub secrets: secrets::Secrets,
     /// What it is held against.
     pub pins: pin::Pins,
+    /// What its children speak.
+    pub protocol: Protocol,
     /// Who shares an instance.
     pub isolation: Isolation,
     /// Instances kept started and ready.

@@ -13,6 +13,7 @@ pub mod import;
 pub mod key;
 mod life;
 pub mod man;
+pub mod pin;
 pub mod serve;
 mod welcome;
 pub mod wrap;
@@ -110,6 +111,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Turn a client's JSON file (Claude Desktop, Cursor, VS Code, mcp-proxy) into a proxy.toml
     Import(ImportArgs),
+    /// Run each backend once and record what it is in gatehouse.lock
+    Pin(PinArgs),
     /// Make API keys
     #[command(subcommand)]
     Key(KeyCommand),
@@ -138,6 +141,17 @@ pub struct CheckArgs {
     /// The configuration file
     #[arg(long, short, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     pub config: PathBuf,
+}
+
+/// `gatehouse pin`.
+#[derive(Debug, Clone, Args)]
+pub struct PinArgs {
+    /// The configuration file; gatehouse.lock stands beside it
+    #[arg(long, short, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub config: PathBuf,
+    /// Only this backend; the others stay as they are recorded
+    #[arg(long, value_name = "B")]
+    pub backend: Option<String>,
 }
 
 /// `gatehouse wrap`.
@@ -260,6 +274,7 @@ pub fn run(command: Command) -> ExitCode {
         Command::Wrap(args) => wrap::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Pin(args) => pin::run(&args),
         Command::Key(command) => key::run(&command),
         Command::Audit(command) => audit::run(&command),
         Command::Completions(args) => completions::run(&args),
@@ -302,7 +317,7 @@ fn deliver(out: &mut dyn Write, text: &[u8]) -> ExitCode {
 }
 
 fn isolation_parser() -> impl TypedValueParser<Value = Isolation> {
-    PossibleValuesParser::new(config::ISOLATIONS)
+    PossibleValuesParser::new(config::isolations())
         .try_map(|word| config::parse_isolation(&word).ok_or("none of its values"))
 }
 

@@ -13,15 +13,18 @@ mod expand;
 mod known;
 mod limits;
 mod pem;
+mod pin;
 mod problem;
 mod protection;
 mod quotas;
 mod roles;
 mod rules;
+mod secrets;
 mod server;
 mod syntax;
 mod table;
 mod value;
+mod word;
 
 use std::{
     net::SocketAddr,
@@ -35,7 +38,7 @@ use toml::de::DeTable;
 use crate::{auth, backend, limit, listener, policy, tls};
 
 pub use access::{ANONYMOUS, KEY_HELP, is_key_name};
-pub use backends::{BACKEND_HELP, ISOLATIONS, is_backend_name, parse_isolation, show_isolation};
+pub use backends::{BACKEND_HELP, is_backend_name, isolations, parse_isolation, show_isolation};
 pub use environment::{Environment, MAX_FILE, Nowhere, Process};
 pub use expand::{is_env_name, is_variable_name};
 pub use problem::{Problem, Problems, Severity};
@@ -318,6 +321,11 @@ fn read(cx: &context::Context<'_>, document: &DeTable<'_>) -> Draft {
     let backends = backends::read(&mut root, &limits);
     let audit = audit::read(&mut root);
     let (auth, policy) = access::read(&mut root, &server, &backends.names);
+    let mut backends = backends;
+    let several = root.ways_to_authenticate() > 1;
+    for entry in &mut backends.entries {
+        entry.config.secrets.qualified = several;
+    }
     root.finish();
     Draft {
         server,

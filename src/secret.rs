@@ -3,7 +3,11 @@
 //! Owns the one type that holds a secret in memory. It must never reach a log, an error or an
 //! audit event: `Debug` and `Display` show a fixed word.
 
+mod exposure;
+
 use std::fmt;
+
+pub use self::exposure::{exposes, is_exposed};
 
 /// A secret string; read it with [`Secret::expose`], nowhere else.
 #[derive(Clone, PartialEq, Eq)]

@@ -47,6 +47,7 @@ impl World {
                 ("secrets/api-token", format!("{SECRET}\n")),
                 ("secrets/open", format!("{SECRET}\n")),
                 ("secrets/crlf", format!("{SECRET}\r\n")),
+                ("gatehouse.lock", LOCK.to_owned()),
                 ("secrets/operator.sha256", format!("{}\n", "ab".repeat(32))),
             ];
             let mut files: BTreeMap<_, _> = files
@@ -85,7 +86,9 @@ impl Environment for World {
     }
 
     fn folder(&self, path: &Path) -> bool {
-        path == Path::new("/srv") || path == Path::new("/etc/gatehouse/work")
+        path == Path::new("/srv")
+            || path == Path::new("/etc/gatehouse/secrets")
+            || path == Path::new("/etc/gatehouse/work")
     }
 
     /// 2026-01-01T00:00:00Z.
@@ -94,6 +97,16 @@ impl Environment for World {
     }
 }
 
+/// What [`World`] has pinned.
+const LOCK: &str = r#"
+version = 1
+[backends.pinned]
+[[backends.pinned.tools]]
+name = "read"
+digest = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+hidden = ["tag character U+E0041"]
+shows = ["description: x"]
+"#;
 const BASE: &str = "/etc/gatehouse";
 /// Stands in files and variables only; no message may ever show it.
 const SECRET: &str = "s3cr3t-t0ken";
@@ -310,15 +323,7 @@ fn every_file_that_matters_is_watched() {
 #[test]
 fn the_example_names_every_key_and_nothing_that_has_to_wait() {
     let text = include_str!("../proxy.toml.example");
-    for waiting in [
-        "acme",
-        "client_ca",
-        "[admin]",
-        "jwt",
-        "mtls",
-        "sandbox",
-        "pin]",
-    ] {
+    for waiting in ["acme", "client_ca", "[admin]", "jwt", "mtls", "sandbox"] {
         assert!(!text.contains(waiting), "{waiting}");
     }
 }

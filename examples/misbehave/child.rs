@@ -29,6 +29,7 @@ pub(crate) struct Options {
     pub(crate) stderr: u64,
     pub(crate) grandchild: Option<String>,
     pub(crate) page: Option<usize>,
+    pub(crate) lists: Option<String>,
     pub(crate) name: String,
     /// Grandchild, first step: leave the session, start the orphan, end.
     leave: Option<String>,
@@ -59,6 +60,7 @@ impl Options {
                 "--stderr" => options.stderr = number(&value()?)?,
                 "--grandchild" => options.grandchild = Some(value()?),
                 "--page" => options.page = Some(number(&value()?)?),
+                "--lists" => options.lists = Some(value()?),
                 "--name" => options.name = value()?,
                 "--marker" => drop(value()?),
                 "--leave" => options.leave = Some(value()?),

@@ -22,6 +22,7 @@
 //! | `--stderr MIB` | writes MIB MiB to stderr before anything else |
 //! | `--grandchild MARKER` | starts the grandchild of the tool of that name |
 //! | `--page N` | lists N tools a page (default: all) |
+//! | `--lists FILE` | lists, and has instructions, as FILE says; every tool can be called |
 //! | `--name NAME` | calls itself NAME (default: `misbehave`) |
 //! | `--marker TEXT` | nothing; a test finds the process by it |
 //!
@@ -89,6 +90,7 @@
 
 mod child;
 mod faults;
+mod lists;
 mod tools;
 mod wire;
 
@@ -150,6 +152,15 @@ fn handle(peer: &Peer, options: &Options, line: Line) {
         return;
     };
     let params = &line.params;
+    if let (Some(file), Some(id)) = (&options.lists, &line.id)
+        && let Some(page) = lists::page(peer, file, &method, params)
+    {
+        return match page {
+            lists::Page::Result(result) => peer.line(&Peer::envelope(id, &result)),
+            lists::Page::Refuse => peer.refuse(id, -32603, "it lists nothing"),
+            lists::Page::Silent => {}
+        };
+    }
     match (method.as_str(), line.id.clone()) {
         ("notifications/cancelled", None) => peer.cancel(params),
         (_, None) => {}
@@ -162,8 +173,9 @@ fn handle(peer: &Peer, options: &Options, line: Line) {
         ("tools/call", Some(id)) => {
             let peer = peer.clone();
             let exit_after = options.exit_after;
+            let anything = options.lists.is_some();
             thread::spawn(move || {
-                tools::call(&peer, &id, &line);
+                tools::call(&peer, &id, &line, anything);
                 peer.answered(exit_after);
             });
         }
@@ -221,10 +233,13 @@ fn initialize(peer: &Peer, options: &Options, id: &str, params: &Value) {
         "prompts": {"listChanged": true},
         "logging": {},
     });
-    let result = json!({
+    let mut result = json!({
         "protocolVersion": version,
         "capabilities": capabilities,
         "serverInfo": {"name": options.name, "version": "1.0.0"},
     });
+    if let Some(text) = options.lists.as_deref().and_then(lists::instructions) {
+        result["instructions"] = text;
+    }
     peer.answer(id, &result);
 }

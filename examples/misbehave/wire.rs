@@ -89,6 +89,7 @@ struct State {
     subscribed: BTreeSet<String>,
     waiting: BTreeMap<String, mpsc::Sender<Value>>,
     reorder: Vec<String>,
+    listed: BTreeMap<String, u64>,
     deaf_until: Option<Instant>,
 }
 
@@ -234,6 +235,14 @@ impl Peer {
             .wait_timeout_while(self.state(), time, pending);
         let (_state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         !timeout.timed_out()
+    }
+
+    /// How often the first page of a list was asked for, this time included.
+    pub(crate) fn listed(&self, method: &str, first: bool) -> u64 {
+        let mut state = self.state();
+        let times = state.listed.entry(method.to_owned()).or_default();
+        *times += u64::from(first);
+        *times
     }
 
     /// Adds or removes a subscription.

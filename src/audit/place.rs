@@ -26,7 +26,9 @@ pub(super) fn secret(path: &Path) -> Result<[u8; 32], OpenError> {
         source,
     };
     make_folder(folder(&path)).map_err(failed)?;
-    super::sign::warn_if_exposed(&path);
+    if crate::secret::is_exposed(&path) {
+        return Err(failed(super::sign::exposed()));
+    }
     let text = match read_private(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

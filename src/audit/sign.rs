@@ -9,7 +9,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -17,6 +17,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 
 use super::{OpenError, chain::TIME, text};
+use crate::secret;
 
 /// Signs checkpoints.
 pub(super) struct Signer {
@@ -50,7 +51,9 @@ impl Signer {
             Err(error) if error.kind() == io::ErrorKind::NotFound => make(path).map_err(failed)?,
             read => read.map_err(failed)?,
         };
-        warn_if_exposed(path);
+        if secret::is_exposed(path) {
+            return Err(failed(exposed()));
+        }
         let (signer, key) = Self::from_pem(&pem, path)?;
         publish(&public_path(path), &key).map_err(failed)?;
         Ok(signer)
@@ -59,6 +62,10 @@ impl Signer {
     /// What would keep [`Signer::load`] from working, without making anything.
     pub(super) fn examine(path: &Path) -> Result<(), OpenError> {
         match read_small(path) {
+            Ok(_) if secret::is_exposed(path) => Err(OpenError::Key {
+                path: path.to_owned(),
+                source: exposed(),
+            }),
             Ok(pem) => Self::from_pem(&pem, path).map(|_| ()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(source) => Err(OpenError::Key {
@@ -186,12 +193,8 @@ fn publish(path: &Path, key: &PublicKey) -> io::Result<()> {
 }
 
 /// Other users who can read a key can forge what it vouches for.
-pub(super) fn warn_if_exposed(path: &Path) {
-    let mode = fs::metadata(path).map_or(0, |meta| meta.permissions().mode());
-    if mode & 0o077 != 0 {
-        let path = path.display();
-        tracing::warn!(%path, "other users can read this key of the audit log; run chmod 600");
-    }
+pub(super) fn exposed() -> io::Error {
+    io::Error::other("other users can read this key; run chmod 600")
 }
 
 /// Writes a file that was not there.
@@ -243,6 +246,8 @@ const MAX_KEY: u64 = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -267,7 +272,7 @@ mod tests {
     fn a_file_that_is_no_key_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
-        fs::write(&path, "not a key").unwrap();
+        write_new(&path, b"not a key", 0o600).unwrap();
         assert!(matches!(Signer::load(&path), Err(OpenError::NotKey { .. })));
         assert_eq!(fs::read(&path).unwrap(), b"not a key");
         assert!(!public_path(&path).exists());
@@ -278,7 +283,7 @@ mod tests {
         let pem = b"-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
-        fs::write(&path, pem).unwrap();
+        write_new(&path, pem, 0o600).unwrap();
         // RFC 8410, section 10.3, has this pair.
         let public = "Gb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=";
         assert_eq!(Signer::load(&path).unwrap().public_text(), public);

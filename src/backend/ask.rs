@@ -18,7 +18,7 @@ use crate::{
     audit::Pending,
     backend::{
         call::{Call, Failure, Outcome, Peer},
-        instance::{FIRST_GREETER, Instance},
+        instance::{FIRST_OF_OURS, Instance},
     },
     frame::Frame,
     limit::InFlight,
@@ -120,4 +120,4 @@ impl Peer for Asker {
     fn ended(&self) {}
 }
 
-static NEXT_ASKER: AtomicU64 = AtomicU64::new(FIRST_GREETER);
+static NEXT_ASKER: AtomicU64 = AtomicU64::new(FIRST_OF_OURS);

@@ -81,6 +81,12 @@ impl Breaker {
         state.not_before = Some(now + self.pause(state.failures));
     }
 
+    /// True when nothing failed since the last success.
+    #[must_use]
+    pub fn is_calm(&self) -> bool {
+        self.state.lock().failures == 0
+    }
+
     /// True once the circuit is open.
     #[must_use]
     pub fn is_open(&self) -> bool {

@@ -203,6 +203,9 @@ impl Instance {
         frame: &Frame,
         call: Call,
     ) -> Result<u64, CallError> {
+        if self.guard.is_none() {
+            return self.put(peer, frame, call);
+        }
         self.still_clear(frame)?;
         let screen = guard::screened(self, frame, peer.1);
         self.put((peer.0, &screen), frame, call)
@@ -222,7 +225,7 @@ impl Instance {
                 return Err(CallError::Gone);
             }
             // A session that ended in this very moment must not leave a call behind.
-            if peer.0 < FIRST_GREETER && !state.routes.has(peer.0) {
+            if peer.0 < FIRST_OF_OURS && !state.routes.has(peer.0) {
                 return Err(CallError::Gone);
             }
             if state.pending.len() >= MAX_PENDING {
@@ -458,7 +461,7 @@ fn decimal(mut number: u64, buffer: &mut [u8; 20]) -> &[u8] {
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
 /// Peers from here on are the gateway's own, and never attached.
-pub const FIRST_GREETER: PeerId = 1 << 63;
+pub const FIRST_OF_OURS: PeerId = 1 << 63;
 
 /// Calls in flight on one instance; beyond it a call is refused, so that a child that answers
 /// nothing holds a bounded amount of memory.

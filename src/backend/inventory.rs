@@ -286,6 +286,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two attempts at a list that can't be had.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Names that are remembered as tainted.
-const MAX_TAINTED: usize = 10_000;
+const MAX_TAINTED: usize = 1000;
 /// The names of one kind, bytes.
-const MAX_SIZE: usize = 4 << 20;
+const MAX_SIZE: usize = 1 << 20;

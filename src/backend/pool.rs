@@ -6,6 +6,8 @@
 //! never given to another.
 
 mod lease;
+mod probe;
+mod tenant;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -33,6 +35,8 @@ use crate::{
     principal::Principal,
 };
 
+pub use self::tenant::Tenant;
+
 /// Why there is no instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LeaseError {
@@ -59,12 +63,14 @@ pub struct Backend {
     spawner: Arc<Spawner>,
     breaker: Breaker,
     guard: Option<Arc<Guard>>,
+    tenants: tenant::Tenants,
     slots: Arc<Semaphore>,
     state: Mutex<State>,
     /// A start of a warm instance has come to its end.
     warmed: Notify,
     /// Held while a common instance is started.
     starting: tokio::sync::Mutex<()>,
+    eras: probe::Eras,
     drain: Drain,
     log: audit::Current,
     me: Weak<Backend>,
@@ -85,6 +91,7 @@ struct State {
 struct Common {
     instance: Arc<Instance>,
     handshake: Handshake,
+    tenant: Tenant,
     users: Mutex<usize>,
 }
 
@@ -108,10 +115,12 @@ impl Backend {
         Arc::new_cyclic(|me| Self {
             breaker: Breaker::new(config.restart),
             guard: Guard::new(&config, log.clone()),
+            tenants: tenant::Tenants::default(),
             slots: Arc::new(Semaphore::new(config.max_instances)),
             state: Mutex::default(),
             warmed: Notify::new(),
             starting: tokio::sync::Mutex::default(),
+            eras: probe::Eras::default(),
             me: me.clone(),
             config,
             spawner,
@@ -183,9 +192,10 @@ impl Backend {
             return Err(LeaseError::Draining);
         }
         let backend = self.me.upgrade().ok_or(LeaseError::Draining)?;
+        let tenant = self.tenant(principal).await?;
         let key = match self.config.isolation {
             Isolation::Session => {
-                let instance = self.own().await?;
+                let instance = self.own(&tenant).await?;
                 return Ok(Lease {
                     backend,
                     instance,
@@ -195,26 +205,33 @@ impl Backend {
             Isolation::Principal => Some(principal.clone()),
             Isolation::Shared => None,
         };
-        if let Some(common) = self.join(&key, None) {
+        if let Some(common) = self.join(&key, &tenant, None) {
             return Ok(Lease::common(backend, key, common));
         }
         // One starts it, the others wait for that one.
         let _alone = self.starting.lock().await;
-        if let Some(common) = self.join(&key, None) {
+        if let Some(common) = self.join(&key, &tenant, None) {
             return Ok(Lease::common(backend, key, common));
         }
-        let fresh = self.own().await?;
-        let common = self.join(&key, Some(fresh)).ok_or(LeaseError::Start)?;
+        let fresh = self.own(&tenant).await?;
+        let joined = self.join(&key, &tenant, Some(fresh));
+        let common = joined.ok_or(LeaseError::Start)?;
         Ok(Lease::common(backend, key, common))
     }
 
     /// The live instance under `key`; else `fresh` becomes it. Counts one user more.
-    fn join(&self, key: &Option<Principal>, fresh: Option<Arc<Instance>>) -> Option<Arc<Common>> {
+    /// One with other secrets serves its sessions to their end.
+    fn join(
+        &self,
+        key: &Option<Principal>,
+        tenant: &Tenant,
+        fresh: Option<Arc<Instance>>,
+    ) -> Option<Arc<Common>> {
         let mut state = self.state.lock();
         let live = state
             .common
             .get(key)
-            .filter(|common| common.is_usable())
+            .filter(|common| common.is_usable() && common.tenant == *tenant)
             .cloned();
         let common = match (live, fresh) {
             (Some(common), Some(unneeded)) => {
@@ -226,6 +243,7 @@ impl Backend {
                 let common = Arc::new(Common {
                     instance,
                     handshake: Handshake::new(),
+                    tenant: tenant.clone(),
                     users: Mutex::new(0),
                 });
                 state.common.insert(key.clone(), common.clone());
@@ -239,13 +257,16 @@ impl Backend {
 
     /// A warm instance, or a new one. Where a warm one that is just being started has the last
     /// place, that one.
-    async fn own(&self) -> Result<Arc<Instance>, LeaseError> {
+    async fn own(&self, tenant: &Tenant) -> Result<Arc<Instance>, LeaseError> {
+        if !tenant.is_nobody() {
+            return self.start(tenant).await;
+        }
         loop {
             let warmed = self.warmed.notified();
             if let Some(instance) = self.warm_one() {
                 return Ok(instance);
             }
-            match self.start().await {
+            match self.start(tenant).await {
                 Err(LeaseError::Full) if self.state.lock().warming_now => warmed.await,
                 started => {
                     self.warm_up();
@@ -265,11 +286,11 @@ impl Backend {
         }
     }
 
-    async fn start(&self) -> Result<Arc<Instance>, LeaseError> {
+    async fn start(&self, tenant: &Tenant) -> Result<Arc<Instance>, LeaseError> {
         if self.slots.available_permits() == 0 {
             return Err(LeaseError::Full);
         }
-        let admitted = self.breaker.admit(Instant::now());
+        let admitted = self.breaker_of(tenant, |breaker| breaker.admit(Instant::now()));
         let pause = admitted.map_err(|open| LeaseError::CircuitOpen {
             retry_after: open.retry_after,
         })?;
@@ -285,20 +306,25 @@ impl Backend {
             .map_err(|_| LeaseError::Full)?;
         if let Some(guard) = &self.guard {
             let admitted = guard.admit().await;
-            admitted.map_err(|error| self.not_started(&error))?;
+            admitted.map_err(|error| self.not_started(tenant, &error))?;
         }
-        self.spawn(slot)
-            .await
-            .map_err(|error| self.not_started(&error))
+        let spawned = self.spawn(slot, tenant).await;
+        spawned.map_err(|error| self.not_started(tenant, &error))
     }
 
-    fn not_started(&self, error: &dyn std::fmt::Display) -> LeaseError {
-        self.breaker.failed(Instant::now());
+    fn not_started(&self, tenant: &Tenant, error: &dyn std::fmt::Display) -> LeaseError {
+        self.breaker_of(tenant, |breaker| breaker.failed(Instant::now()));
         tracing::error!(backend = self.config.name, %error, "can't start an instance");
         LeaseError::Start
     }
 
-    async fn spawn(&self, slot: OwnedSemaphorePermit) -> Result<Arc<Instance>, SpawnError> {
+    async fn spawn(
+        &self,
+        slot: OwnedSemaphorePermit,
+        tenant: &Tenant,
+    ) -> Result<Arc<Instance>, SpawnError> {
+        let mut config = self.config.child.clone();
+        config.env.extend_from_slice(tenant.env());
         let limits = Limits {
             max_message: self.config.max_message,
             max_outbox: self.config.max_outbox,
@@ -306,7 +332,8 @@ impl Backend {
         };
         let mixed = self.config.isolation == Isolation::Shared;
         let instance = Instance::new(&self.config.name, limits, mixed, self.guard.clone());
-        let child = self.spawner.spawn(&self.config.child).await?;
+        let child = self.spawner.spawn(&config).await?;
+        self.owned(&instance, tenant);
         tracing::info!(
             backend = self.config.name,
             instance = instance.number(),
@@ -319,12 +346,7 @@ impl Backend {
             instance: instance.number().to_string(),
         };
         let (pipes, stderr) = pump::Pipes::of(child);
-        instance.set_stderr(Stderr::drain(
-            stderr,
-            tag,
-            &self.config.child.env,
-            &self.drain,
-        ));
+        instance.set_stderr(Stderr::drain(stderr, tag, &config.env, &self.drain));
         let (running, me, drain) = (instance.clone(), self.me.clone(), self.drain.clone());
         let stop_timeout = self.config.child.stop_timeout;
         self.drain.spawn(async move {
@@ -369,19 +391,21 @@ impl Backend {
         if instance.has_fallen() && counts {
             self.failed(instance);
         }
+        self.disowned(instance);
         self.warm_up();
     }
 
     fn failed(&self, instance: &Instance) {
         if instance.blame() {
-            self.breaker.failed(Instant::now());
+            self.breaker_for(instance, |breaker| breaker.failed(Instant::now()));
         }
     }
 
     async fn fill(self: Arc<Self>) {
         while self.wants_warm() {
+            let nobody = Tenant::nobody();
             let started = tokio::select! {
-                started = self.start() => started,
+                started = self.start(&nobody) => started,
                 () = self.drain.draining() => Err(LeaseError::Draining),
             };
             let failed = started.map(|instance| self.keep_warm(instance)).err();

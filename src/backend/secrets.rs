@@ -110,7 +110,12 @@ impl Secrets {
 
     /// The file of a principal, as far as its path can be told.
     #[must_use]
-    pub fn path_of(&self, folder: &Path, parts: &[String], principal: &Principal) -> Option<PathBuf> {
+    pub fn path_of(
+        &self,
+        folder: &Path,
+        parts: &[String],
+        principal: &Principal,
+    ) -> Option<PathBuf> {
         let name = self.file_name(principal)?;
         Some(folder.join(parts.join(&name)))
     }

@@ -106,6 +106,7 @@ async fn read(
     let Some(hello) = hello else {
         return Err(SurveyError::NoHandshake(last_words(instance)));
     };
+    instance.inventory().declare(&hello);
     let instructions = match member(&hello, "instructions") {
         None | Some(b"null") => None,
         Some(raw) => Some(Definition::of_instructions(raw).ok_or(SurveyError::Instructions)?),

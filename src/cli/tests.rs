@@ -89,7 +89,7 @@ fn wrong_usage_is_refused_with_code_two() {
         &["import"],
         &["completions", "cmd"],
         &["serve", "--log-format", "xml"],
-        &["pin"],
+        &["pin", "x"],
         &["audit"],
         &["tap"],
         &["install"],
@@ -169,7 +169,7 @@ fn check_sums_up_a_good_file_and_refuses_a_bad_one() {
 
 #[cfg(unix)]
 #[test]
-fn check_warns_of_secrets_that_others_can_read() {
+fn check_refuses_secrets_that_others_can_read() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let (config, secret) = (
@@ -179,7 +179,7 @@ fn check_warns_of_secrets_that_others_can_read() {
     let text = include_str!("../../tests/config/valid/minimal.toml").replace("uvx", "/bin/sh");
     std::fs::write(&config, text + "env = { TOKEN = \"${file:token}\" }\n").unwrap();
     std::fs::write(&secret, "value-of-it\n").unwrap();
-    for (mode, warned) in [(0o600, false), (0o640, true), (0o604, true)] {
+    for (mode, refused) in [(0o600, false), (0o640, true), (0o604, true)] {
         std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(mode)).unwrap();
         let mut err = Vec::new();
         let args = CheckArgs {
@@ -187,10 +187,14 @@ fn check_warns_of_secrets_that_others_can_read() {
         };
         let code = check::run_in(&args, &config::Process, &mut err);
         let said = String::from_utf8(err).unwrap();
-        assert_eq!(code, ExitCode::SUCCESS, "{said}");
+        let expected = match refused {
+            true => ExitCode::FAILURE,
+            false => ExitCode::SUCCESS,
+        };
+        assert_eq!(code, expected, "{said}");
         assert_eq!(
             said.contains("other users can read the secret"),
-            warned,
+            refused,
             "{mode:o}: {said}"
         );
         assert!(!said.contains("value-of-it"));

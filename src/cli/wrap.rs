@@ -151,6 +151,12 @@ fn front(args: &WrapArgs) -> Result<Front, String> {
 fn read_key(file: &Path) -> Result<Secret, String> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| format!("--key-file {}: {error}", file.display()))?;
+    if crate::secret::is_exposed(file) {
+        let name = file.display();
+        return Err(format!(
+            "--key-file {name}: other users can read it; run chmod 600 {name}"
+        ));
+    }
     let line = text.lines().next().unwrap_or_default().trim();
     if line.len() < MIN_KEY {
         let name = file.display();

@@ -22,7 +22,15 @@ pub trait Environment {
     /// Whatever kept it from being read.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
 
-    /// True when users other than the owner can read the file.
+    /// As [`Environment::read`], for a file that may be larger.
+    ///
+    /// # Errors
+    /// As [`Environment::read`].
+    fn read_up_to(&self, path: &Path, _most: u64) -> io::Result<Vec<u8>> {
+        self.read(path)
+    }
+
+    /// True when users other than the owner can read or change the file.
     fn exposed(&self, path: &Path) -> bool;
 
     /// True when the path is a file that can be executed.
@@ -45,24 +53,28 @@ impl Environment for Process {
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.read_up_to(path, MAX_FILE)
+    }
+
+    fn read_up_to(&self, path: &Path, most: u64) -> io::Result<Vec<u8>> {
         // Asked before opening: opening a FIFO would wait for a writer.
         if !std::fs::metadata(path)?.is_file() {
             return Err(io::Error::other("not a regular file"));
         }
         let mut content = Vec::new();
         File::open(path)?
-            .take(MAX_FILE + 1)
+            .take(most.saturating_add(1))
             .read_to_end(&mut content)?;
-        if content.len() as u64 > MAX_FILE {
-            return Err(io::Error::other("larger than 1 MiB"));
+        if content.len() as u64 > most {
+            let most = most >> 20;
+            return Err(io::Error::other(format!("larger than {most} MiB")));
         }
         Ok(content)
     }
 
     #[cfg(unix)]
     fn exposed(&self, path: &Path) -> bool {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o044 != 0)
+        crate::secret::is_exposed(path)
     }
 
     #[cfg(not(unix))]

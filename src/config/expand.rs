@@ -183,7 +183,7 @@ fn file(cx: &Context<'_>, path: &str, span: &Span) -> Option<String> {
     if cx.world.exposed(&full) {
         let shown = full.display();
         cx.report(
-            Problem::warning(format!("other users can read the secret in `{shown}`"))
+            Problem::error(format!("other users can read the secret in `{shown}`"))
                 .at(span)
                 .help(format!("run `chmod 600 {shown}`")),
         );

@@ -77,7 +77,7 @@ const UNAVAILABLE: &[(&str, &[&str])] = &[
     ("", &["admin"]),
     ("server.tls", &["client_ca", "acme"]),
     ("auth", &["jwt", "mtls"]),
-    ("backends.*", &["principal_env", "sandbox", "pin"]),
+    ("backends.*", &["sandbox"]),
 ];
 
 /// Habits from other programs, and what is written here instead.
@@ -146,6 +146,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "cwd",
             "env",
             "inherit_env",
+            "protocol",
             "isolation",
             "warm",
             "max_instances",

@@ -4,18 +4,14 @@
 
 use std::{cell::OnceCell, path::PathBuf};
 
-use super::{
-    Strictness,
-    context::Context,
-    problem::Problem,
-    table::Table,
-};
+use super::{Strictness, context::Context, problem::Problem, table::Table, word};
 use crate::pin::{Lock, Mode, Pins, lock};
 
 /// The lock file, read when the first backend needs it.
 pub(super) struct LockFile {
     path: PathBuf,
     read: OnceCell<Option<Lock>>,
+    unsaid: OnceCell<Option<Lock>>,
 }
 
 impl LockFile {
@@ -23,12 +19,22 @@ impl LockFile {
         Self {
             path: cx.path(lock::FILE_NAME),
             read: OnceCell::new(),
+            unsaid: OnceCell::new(),
         }
     }
 
     /// What stands in it; `None` when it isn't there or was reported.
     fn get(&self, cx: &Context<'_>, span: &super::context::Span) -> Option<&Lock> {
         self.read.get_or_init(|| self.load(cx, span)).as_ref()
+    }
+
+    /// As [`LockFile::get`] where nothing depends on it: what is wrong with it is not said.
+    fn quiet(&self, cx: &Context<'_>) -> Option<&Lock> {
+        let load = || {
+            let bytes = cx.world.read_up_to(&self.path, lock::MAX_LEN).ok()?;
+            Lock::parse(&String::from_utf8(bytes).ok()?).ok()
+        };
+        self.unsaid.get_or_init(load).as_ref()
     }
 
     fn load(&self, cx: &Context<'_>, span: &super::context::Span) -> Option<Lock> {
@@ -57,7 +63,10 @@ pub(super) fn read(table: &mut Table<'_>, name: &str, file: &LockFile) -> Pins {
     if mode == Mode::Off && cx.strictness == Strictness::Serve {
         return Pins::default();
     }
-    let locked = file.get(cx, &place);
+    let locked = match mode {
+        Mode::Off => file.quiet(cx),
+        Mode::Warn | Mode::Enforce => file.get(cx, &place),
+    };
     let locked = locked.and_then(|lock| lock.backends.get(name)).cloned();
     if let Some(locked) = &locked {
         let hidden = locked.hidden();
@@ -92,24 +101,18 @@ fn mode(table: &mut Table<'_>) -> Mode {
     let Some(mut inner) = table.table("pin") else {
         return Mode::Off;
     };
-    let mut mode = Mode::Off;
-    if let Some(text) = inner.string("mode") {
-        match text.value.as_str() {
-            "off" => {}
-            "warn" => mode = Mode::Warn,
-            "enforce" => mode = Mode::Enforce,
-            _ => inner.cx.report(
-                Problem::error(format!("`{}` is none of its values", inner.name("mode")))
-                    .at(&text.span)
-                    .help("write \"off\", \"warn\" or \"enforce\""),
-            ),
-        }
-    } else if !inner.has("mode") {
+    let mode = word::read(&mut inner, "mode", &MODES);
+    if !inner.has("mode") {
         inner.missing("mode", "write mode = \"off\", \"warn\" or \"enforce\"");
     }
     inner.finish();
-    mode
+    mode.unwrap_or_default()
 }
 
+const MODES: [(&str, Mode); 3] = [
+    ("off", Mode::Off),
+    ("warn", Mode::Warn),
+    ("enforce", Mode::Enforce),
+];
 /// Hidden texts of one backend that are shown.
 const SHOWN: usize = 10;

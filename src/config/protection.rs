@@ -138,7 +138,7 @@ fn files(table: &Table<'_>, cert: &Text, key: &Text) -> tls::Source {
     if key_pem.is_some() && cx.world.exposed(&key_path) {
         let shown = cx.path(key.shown());
         cx.report(
-            Problem::warning("other users can read the private key")
+            Problem::error("other users can read the private key")
                 .at(&key.span)
                 .help(format!("run `chmod 600 {}`", shown.display())),
         );

@@ -152,8 +152,14 @@ fn file(cx: &Context<'_>, path: &str, span: &Span) -> Option<Piece> {
         .components()
         .any(|part| part == Component::ParentDir);
     let (Some(folder), true, false) = (folder, named, odd || path.contains('\0')) else {
-        let help = "write a folder before `{principal}`, without `..`: `${file:secrets/{principal}/NAME}`";
-        refuse(cx, span, "`{principal}` must lie in a folder of its own", help);
+        let help =
+            "write a folder before `{principal}`, without `..`: `${file:secrets/{principal}/NAME}`";
+        refuse(
+            cx,
+            span,
+            "`{principal}` must lie in a folder of its own",
+            help,
+        );
         return None;
     };
     let full = cx.path(folder);
@@ -173,7 +179,12 @@ fn variable(cx: &Context<'_>, name: &str, span: &Span) -> Option<Piece> {
     let begins = parts[0].ends_with('_') && parts[0].bytes().any(|b| b != b'_');
     if !begins || !is_variable_name(&parts.join("x")) {
         let help = "write the beginning of a name before it: `${GITHUB_TOKEN_{principal}}`";
-        refuse(cx, span, "`{principal}` must be the end of a variable's name", help);
+        refuse(
+            cx,
+            span,
+            "`{principal}` must be the end of a variable's name",
+            help,
+        );
         return None;
     }
     Some(Piece::Variable { parts })

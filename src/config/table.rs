@@ -58,6 +58,15 @@ impl<'a> Table<'a> {
         self.entries.contains_key(key)
     }
 
+    /// In how many ways `[auth]` lets somebody be known.
+    pub(super) fn ways_to_authenticate(&self) -> usize {
+        let auth = self.entries.get("auth");
+        let auth = auth.and_then(|auth| auth.get_ref().as_table());
+        let ways = ["keys", "jwt", "mtls", "anonymous"];
+        let present = |way| auth.is_some_and(|auth| auth.contains_key(way));
+        ways.into_iter().filter(|way| present(*way)).count()
+    }
+
     /// Where a key stands, or else the table.
     pub(super) fn place(&self, key: &str) -> Span {
         self.entries

@@ -214,6 +214,8 @@ pub(crate) async fn notification(
     }
     match sent {
         Ok(()) => Ok(()),
+        // Notifications are about nothing that is pinned.
+        Err(Refusal::Withheld(_)) => Ok(()),
         Err(Refusal::Denied(denied)) => {
             tracing::debug!(session = session.number(), %denied, "passed over a notification");
             Ok(())

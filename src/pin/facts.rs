@@ -27,7 +27,7 @@ impl Definition {
     #[must_use]
     pub fn of_item(kind: Kind, item: &[u8]) -> Option<Self> {
         let tree = Tree::parse(item)?;
-        let name = tree.get(kind.key())?.text()?;
+        let name = tree.name(kind.key())?;
         let mut canonical = Vec::with_capacity(item.len());
         tree.write(&mut canonical);
         let mut page = Page::default();

@@ -170,10 +170,7 @@ mod tests {
             "x\u{F8FF}",
         ] {
             assert_eq!(in_text(hiding).len(), 1, "{hiding:?}");
-            assert!(
-                in_text(&escape(hiding)).is_empty(),
-                "{hiding:?}"
-            );
+            assert!(in_text(&escape(hiding)).is_empty(), "{hiding:?}");
         }
     }
 

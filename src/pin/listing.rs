@@ -141,7 +141,7 @@ impl<'a> Item<'a> {
         let Some(tree) = Tree::parse(raw) else {
             return unreadable;
         };
-        let Some(name) = tree.get(kind.key()).and_then(Tree::text) else {
+        let Some(name) = tree.name(kind.key()) else {
             return unreadable;
         };
         let mut canonical = Vec::with_capacity(raw.len().min(MAX_LEN));

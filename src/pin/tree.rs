@@ -77,6 +77,12 @@ impl<'a> Tree<'a> {
         }
     }
 
+    /// The name of an item.
+    pub(super) fn name(&self, key: &str) -> Option<String> {
+        let name = self.get(key)?.text()?;
+        (name.len() <= MAX_NAME).then_some(name)
+    }
+
     /// The text of a string that has no half surrogate pair.
     pub(super) fn text(&self) -> Option<String> {
         match self {
@@ -187,6 +193,8 @@ fn string(token: &[u8]) -> Cow<'_, [u8]> {
 /// A definition beyond this can't be pinned, bytes.
 pub(super) const MAX_LEN: usize = 256 * 1024;
 const MAX_DEPTH: usize = 128;
+/// A longer name is none, bytes.
+const MAX_NAME: usize = 2048;
 
 #[cfg(test)]
 mod tests {

@@ -64,7 +64,9 @@ mod tests {
         for mode in [0o100_600, 0o100_400, 0o100_700, 0o000] {
             assert!(!exposed(mode, 1000, false), "{mode:o}");
         }
-        for mode in [0o644, 0o604, 0o602, 0o601, 0o660, 0o620, 0o650, 0o777, 0o646] {
+        for mode in [
+            0o644, 0o604, 0o602, 0o601, 0o660, 0o620, 0o650, 0o777, 0o646,
+        ] {
             assert!(exposed(mode, 0, true), "{mode:o}");
         }
         for mode in [0o640, 0o440] {

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use crate::{
-    backend::LeaseError,
+    backend::{LeaseError, Withheld},
     frame::Frame,
     session::{EndReason, SendError, Session, version},
 };
@@ -75,6 +75,14 @@ impl Session {
             self.end(EndReason::Instance);
         }
         result
+    }
+
+    /// Waits until it is known that what a request is about is what was reviewed.
+    ///
+    /// # Errors
+    /// [`Withheld`].
+    pub(crate) async fn cleared(&self, frame: &Frame) -> Result<(), Withheld> {
+        self.instance.cleared(frame).await
     }
 
     /// Subscriptions on a common instance: true when the child has to be asked.

@@ -43,6 +43,12 @@ pub enum TlsError {
         /// The file.
         path: PathBuf,
     },
+    /// Others can read the key.
+    #[error("others can read the private key in {0}; run chmod 600 {0}", path.display())]
+    ExposedKey {
+        /// The file.
+        path: PathBuf,
+    },
     /// The key has a passphrase.
     #[error("the key in {} is encrypted; write it without a passphrase, for example with openssl pkey", path.display())]
     EncryptedKey {

@@ -20,6 +20,7 @@ use rustls::{
 use sha2::{Digest as _, Sha256};
 
 use super::{TlsError, provider, validity};
+use crate::secret;
 
 /// A pair that can be served: the key is the first certificate's.
 #[derive(Debug)]
@@ -28,12 +29,16 @@ pub(super) struct Pair {
     pub(super) digest: [u8; 32],
     pub(super) expires: Option<SystemTime>,
     cert: PathBuf,
-    key: PathBuf,
 }
 
 impl Pair {
     pub(super) fn load(cert: &Path, key: &Path) -> Result<Self, TlsError> {
         let (cert_pem, key_pem) = (read(cert)?, read(key)?);
+        if secret::is_exposed(key) {
+            return Err(TlsError::ExposedKey {
+                path: key.to_owned(),
+            });
+        }
         let chain = chain(cert, &cert_pem)?;
         let expires = chain.first().and_then(|leaf| validity::end(leaf));
         let certified = CertifiedKey::from_der(chain, private_key(key, &key_pem)?, &provider())
@@ -52,7 +57,6 @@ impl Pair {
             digest: digest_of(Some(&cert_pem), Some(&key_pem)),
             expires,
             cert: cert.to_owned(),
-            key: key.to_owned(),
         })
     }
 
@@ -75,10 +79,6 @@ impl Pair {
 
     /// Says what isn't wrong enough to refuse the pair.
     pub(super) fn warn(&self, now: SystemTime) {
-        if readable_by_others(&self.key) {
-            let key = self.key.display();
-            tracing::warn!(%key, "the private key is readable by others: chmod 600");
-        }
         let Some(end) = self.expires else { return };
         let (cert, day) = (self.cert.display(), validity::day(end));
         if end <= now {
@@ -103,7 +103,7 @@ pub(super) fn problems(cert: &Path, key: &Path, now: SystemTime) -> Vec<TlsError
             let cert_error = read(cert).and_then(|pem| chain(cert, &pem)).err();
             let key_error = read(key).and_then(|pem| private_key(key, &pem)).err();
             let mut found: Vec<_> = cert_error.into_iter().chain(key_error).collect();
-            if found.is_empty() {
+            if found.is_empty() || secret::is_exposed(key) {
                 // Each is good alone, or was mended in between.
                 found.extend(Pair::load(cert, key).err());
             }
@@ -194,12 +194,6 @@ fn is_encrypted(bytes: &[u8]) -> bool {
     marks
         .iter()
         .any(|mark| memchr::memmem::find(bytes, mark).is_some())
-}
-
-#[cfg(unix)]
-fn readable_by_others(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0)
 }
 
 /// Chains are a few KiB; more is a mistake, such as a path to a device or a log.

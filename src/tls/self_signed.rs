@@ -45,7 +45,7 @@ pub(super) fn ensure(
             Some(reason) => tracing::info!(reason, "making a new self-signed certificate"),
         },
         Err(TlsError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-        Err(error @ TlsError::Read { .. }) => return Err(error),
+        Err(error @ (TlsError::Read { .. } | TlsError::ExposedKey { .. })) => return Err(error),
         Err(error) => tracing::warn!(%error, "making a new self-signed certificate"),
     }
     let (cert_pem, key_pem) = make(&names, now)?;

@@ -24,6 +24,8 @@ mod lifecycle;
 mod limits;
 mod memory;
 mod origin;
+mod pin;
+mod principal_env;
 #[allow(dead_code, reason = "a subject may need what no other has used yet")]
 mod process;
 mod refusals;

@@ -65,7 +65,12 @@ impl Instance {
         let Some((kind, name)) = target(frame).map_err(|_| CallError::Busy)? else {
             return Ok(());
         };
-        let names = self.inventory().current(kind).ok_or(CallError::Busy)?;
+        let Some(names) = self.inventory().current(kind) else {
+            // For the next attempt of who didn't wait.
+            self.inventory().heard(frame);
+            self.inventory().want(kind);
+            return Err(CallError::Busy);
+        };
         match guard.permits(self, kind, &name, &names) {
             true => Ok(()),
             false => Err(CallError::Busy),

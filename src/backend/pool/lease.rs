@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{Backend, Common, Lease, LeaseError};
 use crate::{
     backend::{
+        breaker::Breaker,
         handshake::{self, Greeting},
         instance::Instance,
     },
@@ -48,7 +49,7 @@ impl Lease {
 
     /// The instance is of use: the count of failures starts anew.
     pub fn confirm(&self) {
-        self.backend.breaker.succeeded();
+        self.backend.breaker_for(&self.instance, Breaker::succeeded);
     }
 
     /// The instance didn't answer `initialize` in time.

@@ -61,8 +61,25 @@ fn no_name_leads_to_what_is_not_its_own() {
     let secrets = secrets(&folder);
     let long = "a".repeat(300);
     for name in [
-        "..", ".", "../secrets/alice", "alice/", "/alice", "alice/../alice", "./alice", "ALICE", "Alice", "alice\0", "",
-        "alice%2F", "al\u{200b}ice", "a\\lice", &long, "%2e%2e", "..%2falice", "alice/token", "\u{FF41}lice",
+        "..",
+        ".",
+        "../secrets/alice",
+        "alice/",
+        "/alice",
+        "alice/../alice",
+        "./alice",
+        "ALICE",
+        "Alice",
+        "alice\0",
+        "",
+        "alice%2F",
+        "al\u{200b}ice",
+        "a\\lice",
+        &long,
+        "%2e%2e",
+        "..%2falice",
+        "alice/token",
+        "\u{FF41}lice",
     ] {
         assert!(value(&secrets, name).is_err(), "{name:?}");
     }
@@ -95,12 +112,18 @@ fn links_may_not_lead_out_and_others_may_not_read() {
     assert_eq!(value(&secrets, "alice").unwrap(), "Bearer inside");
     for name in ["bob", "carol"] {
         let error = value(&secrets, name).unwrap_err();
-        assert!(matches!(error, SecretError::Outside { .. }), "{name}: {error}");
+        assert!(
+            matches!(error, SecretError::Outside { .. }),
+            "{name}: {error}"
+        );
     }
     for mode in [0o644, 0o640, 0o604, 0o660] {
         put(&folder, "dave/token", "open", mode);
         let error = value(&secrets, "dave").unwrap_err();
-        assert!(matches!(error, SecretError::Exposed(_)), "{mode:o}: {error}");
+        assert!(
+            matches!(error, SecretError::Exposed(_)),
+            "{mode:o}: {error}"
+        );
     }
 }
 
@@ -110,10 +133,16 @@ fn what_no_variable_can_hold_is_refused() {
     let secrets = secrets(folder.path());
     for text in ["", "\n", "a\0b"] {
         put(folder.path(), "alice/token", text, 0o600);
-        assert!(matches!(value(&secrets, "alice"), Err(SecretError::Unfit(_))), "{text:?}");
+        assert!(
+            matches!(value(&secrets, "alice"), Err(SecretError::Unfit(_))),
+            "{text:?}"
+        );
     }
     put(folder.path(), "alice/token", &"x".repeat(70_000), 0o600);
-    assert!(matches!(value(&secrets, "alice"), Err(SecretError::Read { .. })));
+    assert!(matches!(
+        value(&secrets, "alice"),
+        Err(SecretError::Read { .. })
+    ));
     fs::create_dir_all(folder.path().join("bob/token")).unwrap();
     assert!(value(&secrets, "bob").is_err());
 }
@@ -122,12 +151,20 @@ fn what_no_variable_can_hold_is_refused() {
 fn a_way_to_authenticate_stands_before_the_name_where_there_are_several() {
     let folder = tempfile::tempdir().unwrap();
     put(folder.path(), "anonymous/token", "bare", 0o600);
-    put(folder.path(), "anonymous:anonymous/token", "qualified", 0o600);
+    put(
+        folder.path(),
+        "anonymous:anonymous/token",
+        "qualified",
+        0o600,
+    );
     let mut secrets = secrets(folder.path());
     let nobody = Principal::new(Method::Anonymous, "anonymous", Vec::new(), None);
     assert_eq!(secrets.of(&nobody).unwrap()[0].1.expose(), "Bearer bare");
     secrets.qualified = true;
-    assert_eq!(secrets.of(&nobody).unwrap()[0].1.expose(), "Bearer qualified");
+    assert_eq!(
+        secrets.of(&nobody).unwrap()[0].1.expose(),
+        "Bearer qualified"
+    );
     assert_eq!(value(&secrets, "anonymous").unwrap(), "Bearer bare");
     // A key's holder can't call himself so.
     assert!(value(&secrets, "anonymous:anonymous").is_err());
@@ -136,15 +173,21 @@ fn a_way_to_authenticate_stands_before_the_name_where_there_are_several() {
 #[test]
 fn variables_are_found_by_names_that_can_stand_in_them() {
     let pieces = vec![Piece::Variable {
-        parts: vec!["CARGO_".to_owned(), "_DIR".to_owned()],
+        parts: vec!["P".to_owned(), "H".to_owned()],
     }];
     let secrets = Secrets {
         values: vec![("TOKEN".to_owned(), pieces)],
         qualified: false,
     };
-    assert_eq!(value(&secrets, "MANIFEST").unwrap(), env!("CARGO_MANIFEST_DIR"));
-    assert!(matches!(value(&secrets, "manifest"), Err(SecretError::Unset(_))));
+    assert_eq!(
+        value(&secrets, "AT").unwrap(),
+        std::env::var("PATH").unwrap()
+    );
+    assert!(matches!(value(&secrets, "at"), Err(SecretError::Unset(_))));
     for name in ["a-b", "a.b", "", "a=b", "é"] {
-        assert!(matches!(value(&secrets, name), Err(SecretError::VariableName)), "{name}");
+        assert!(
+            matches!(value(&secrets, name), Err(SecretError::VariableName)),
+            "{name}"
+        );
     }
 }
