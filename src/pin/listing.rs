@@ -109,13 +109,12 @@ impl<'a> Listing<'a> {
                 Member::Items(key, items) => {
                     out.extend_from_slice(key);
                     out.extend_from_slice(b":[");
-                    let mut first = true;
-                    for item in items.iter().filter(|item| keep(item)) {
-                        if !std::mem::take(&mut first) {
-                            out.push(b',');
-                        }
-                        out.extend_from_slice(item.raw);
-                    }
+                    let kept: Vec<&[u8]> = items
+                        .iter()
+                        .filter(|item| keep(item))
+                        .map(|item| item.raw)
+                        .collect();
+                    out.extend_from_slice(&kept.join(&b','));
                     out.push(b']');
                 }
                 Member::Other(key, value) => {
@@ -204,7 +203,10 @@ pub fn member<'a>(result: &'a [u8], key: &str) -> Option<&'a [u8]> {
     }
 }
 
-fn entries(object: &[u8]) -> Result<Vec<(&[u8], &[u8])>, Unreadable> {
+/// Key token and value.
+type Entry<'a> = (&'a [u8], &'a [u8]);
+
+fn entries(object: &[u8]) -> Result<Vec<Entry<'_>>, Unreadable> {
     if object.first() != Some(&b'{') {
         return Err(Unreadable);
     }

@@ -251,22 +251,19 @@ async fn one_that_shows_the_gateway_something_else_than_its_clients_is_caught() 
     );
 }
 
-#[tokio::test]
-async fn tricks_with_names_pages_and_keys_hide_nothing() {
-    let lists = Lists::new(&json!({"tools/list": tools(&usual())}));
-    let rig = pinned(&lists, "enforce").await;
+/// Ways to bring in a tool that was not reviewed.
+fn tricks() -> Vec<(&'static str, Value)> {
     let evil = tool("echo", "Another.");
     let page = |list: &[Value], next: &str| json!({"tools": list, "nextCursor": next}).to_string();
     let last = |list: &[Value]| json!({"tools": list}).to_string();
     let plain = json!({"tools": usual()}).to_string();
-    let second = plain.replace("{\"tools\"", "{\"Tools\":[{\"name\":\"evil\"}],\"tools\"");
     let escaped = last(&[evil.clone()]).replace("\"tools\"", r#""t\u006fols""#);
     let twice = plain.replace(
         r#""description":"Says it again.""#,
         r#""description":"Says it again.","description":"x""#,
     );
     let renamed = plain.replace(r#""name":"echo""#, r#""name":"echo\u200b""#);
-    for (name, pages) in [
+    vec![
         (
             "on a later page",
             json!([
@@ -294,7 +291,14 @@ async fn tricks_with_names_pages_and_keys_hide_nothing() {
             "with another member",
             json!([plain.replace(r#""name":"echo""#, r#""name":"echo","Description":"x""#)]),
         ),
-    ] {
+    ]
+}
+
+#[tokio::test]
+async fn tricks_with_names_pages_and_keys_hide_nothing() {
+    let lists = Lists::new(&json!({"tools/list": tools(&usual())}));
+    let rig = pinned(&lists, "enforce").await;
+    for (name, pages) in tricks() {
         lists.write(&json!({"tools/list": pages}));
         let mcp = Mcp::open(&rig, "m", ALICE).await;
         let answer = mcp.call("echo", json!({"text": "x"})).await;
@@ -316,6 +320,8 @@ async fn tricks_with_names_pages_and_keys_hide_nothing() {
             }
         }
     }
+    let plain = json!({"tools": usual()}).to_string();
+    let second = plain.replace("{\"tools\"", "{\"Tools\":[{\"name\":\"evil\"}],\"tools\"");
     // What only some readers would take for the list.
     lists.write(&json!({"tools/list": [second]}));
     let mcp = Mcp::open(&rig, "m", ALICE).await;
@@ -352,8 +358,31 @@ async fn a_server_that_does_not_tell_what_it_has_is_not_called() {
     }
 }
 
-#[tokio::test]
-async fn instructions_prompts_and_templates_are_held_to_the_lock_too() {
+/// What a client sees of instructions, prompts and templates, and what it gets of them.
+type Seen = (Value, Value, Value, Value, [Value; 2]);
+
+async fn seen(mcp: &Mcp) -> Seen {
+    let list = mcp.request("prompts/list", json!({})).await["result"]["prompts"].clone();
+    let templates = mcp.request("resources/templates/list", json!({})).await;
+    let prompt = mcp.request("prompts/get", json!({"name": "greet"})).await;
+    let about =
+        |reference: Value| json!({"ref": reference, "argument": {"name": "a", "value": ""}});
+    let reference = about(json!({"type": "ref/prompt", "name": "greet"}));
+    let completed = mcp.request("completion/complete", reference).await;
+    let reference = about(json!({"type": "ref/resource", "uri": "x://{a}"}));
+    let template = mcp.request("completion/complete", reference).await;
+    let templates = templates["result"]["resourceTemplates"].clone();
+    (
+        mcp.hello["instructions"].clone(),
+        list,
+        templates,
+        prompt,
+        [completed, template],
+    )
+}
+
+/// A server with one text everywhere.
+fn speaking(text: &str) -> Value {
     let prompts = |text: &str| {
         json!([json!({"prompts": [{"name": "greet", "description": text}]}).to_string()])
     };
@@ -363,29 +392,15 @@ async fn instructions_prompts_and_templates_are_held_to_the_lock_too() {
         ])
     };
     let with = |text: &str| json!({"instructions": text, "tools/list": tools(&usual()), "prompts/list": prompts(text), "resources/templates/list": templates(text)});
-    let lists = Lists::new(&with("good"));
+    with(text)
+}
+
+#[tokio::test]
+async fn instructions_prompts_and_templates_are_held_to_the_lock_too() {
+    let lists = Lists::new(&speaking("good"));
     let rig = pinned(&lists, "enforce").await;
-    let get = |mcp: Mcp| async move {
-        let list = mcp.request("prompts/list", json!({})).await["result"]["prompts"].clone();
-        let templates = mcp.request("resources/templates/list", json!({})).await;
-        let prompt = mcp.request("prompts/get", json!({"name": "greet"})).await;
-        let about =
-            |reference: Value| json!({"ref": reference, "argument": {"name": "a", "value": ""}});
-        let reference = about(json!({"type": "ref/prompt", "name": "greet"}));
-        let completed = mcp.request("completion/complete", reference).await;
-        let reference = about(json!({"type": "ref/resource", "uri": "x://{a}"}));
-        let template = mcp.request("completion/complete", reference).await;
-        let templates = templates["result"]["resourceTemplates"].clone();
-        (
-            mcp.hello["instructions"].clone(),
-            list,
-            templates,
-            prompt,
-            [completed, template],
-        )
-    };
     let (instructions, list, shown, prompt, completed) =
-        get(Mcp::open(&rig, "m", ALICE).await).await;
+        seen(&Mcp::open(&rig, "m", ALICE).await).await;
     assert_eq!(instructions, "good");
     assert_eq!(
         (
@@ -403,9 +418,9 @@ async fn instructions_prompts_and_templates_are_held_to_the_lock_too() {
         "{completed:?}"
     );
 
-    lists.write(&with("bad"));
+    lists.write(&speaking("bad"));
     let (instructions, list, shown, prompt, completed) =
-        get(Mcp::open(&rig, "m", ALICE).await).await;
+        seen(&Mcp::open(&rig, "m", ALICE).await).await;
     assert_eq!(instructions, Value::Null);
     assert_eq!((list, shown), (json!([]), json!([])));
     assert_eq!(
@@ -420,19 +435,25 @@ async fn instructions_prompts_and_templates_are_held_to_the_lock_too() {
         json!({"event": "denied", "method": "prompts/get", "rule": "pin", "status": "-32602"}),
     )
     .await;
-    // On an instance that sessions share the gateway shakes hands itself.
-    rig.rewrite(
-        &(lists.fragment("enforce") + "isolation = \"shared\"\n")
-            .replace("pin =", "warm = 0\npin ="),
+}
+
+#[tokio::test]
+async fn on_an_instance_that_sessions_share_the_gateway_shakes_hands_itself_and_looks_too() {
+    let lists = Lists::new(&speaking("good"));
+    let fragment = lists.fragment("enforce") + "isolation = \"shared\"\nwarm = 0\n";
+    let rig = Rig::start(&fragment).await;
+    pin(&rig).await;
+    // It starts with the first session, and is another one by then.
+    lists.write(&speaking("bad"));
+    let (alice, bob) = (
+        Mcp::open(&rig, "m", ALICE).await,
+        Mcp::open(&rig, "m", BOB).await,
     );
-    rig.signal(Signal::SIGHUP);
-    until("another reload", || {
-        rig.log().matches("configuration reloaded").count() > 1
-    })
-    .await;
-    let mcp = Mcp::open(&rig, "m", BOB).await;
-    assert_eq!(mcp.hello["instructions"], Value::Null);
-    assert_unknown(&rig, &mcp, "nothing").await;
+    for mcp in [&alice, &bob] {
+        assert_eq!(mcp.hello["instructions"], Value::Null);
+        assert_eq!(mcp.text("echo", json!({"text": "hi"})).await, "hi");
+        assert_unknown(&rig, mcp, "nothing").await;
+    }
 }
 
 #[tokio::test]
@@ -547,18 +568,12 @@ async fn a_backend_that_was_never_pinned_does_not_start_and_says_what_to_run() {
 }
 
 #[tokio::test]
-async fn pin_writes_the_same_bytes_for_the_same_servers_and_nothing_when_one_fails() {
+async fn pin_writes_the_same_bytes_for_the_same_servers_and_shows_what_hides() {
     let hiding = tool("echo", "Says it \u{e0041}\u{202e}again.");
     let lists = Lists::new(
         &json!({"tools/list": tools(&[hiding, tool("b", "x")]), "instructions": "Be kind."}),
     );
-    let other = Lists::new(&json!({"tools/list": tools(&usual())}));
-    let fragment = lists.fragment("off")
-        + &other
-            .fragment("off")
-            .replace("[audit]\npath = \"audit/log.jsonl\"\n", "")
-            .replace("backends.m", "backends.n");
-    let rig = Rig::start(&fragment).await;
+    let rig = Rig::start(&lists.fragment("off")).await;
     let lock = rig.folder().join("gatehouse.lock");
     let (code, said) = run(&["pin"], rig.folder());
     assert_eq!(code, Some(0), "{said}");
@@ -591,6 +606,23 @@ async fn pin_writes_the_same_bytes_for_the_same_servers_and_nothing_when_one_fai
         "{said}"
     );
     assert_eq!(fs::read_to_string(&lock).expect("a lock"), first);
+}
+
+#[tokio::test]
+async fn pin_leaves_other_backends_alone_and_writes_nothing_when_one_fails() {
+    let lists = Lists::new(
+        &json!({"tools/list": tools(&[tool("echo", ""), tool("b", "x")]), "instructions": "Be kind."}),
+    );
+    let other = Lists::new(&json!({"tools/list": tools(&usual())}));
+    let fragment = lists.fragment("off")
+        + &other
+            .fragment("off")
+            .replace("[audit]\npath = \"audit/log.jsonl\"\n", "")
+            .replace("backends.m", "backends.n");
+    let rig = Rig::start(&fragment).await;
+    let lock = rig.folder().join("gatehouse.lock");
+    let (code, said) = run(&["pin"], rig.folder());
+    assert_eq!(code, Some(0), "{said}");
     // One backend alone leaves the other as it is recorded.
     lists.write(&json!({"tools/list": tools(&[tool("b", "y")])}));
     other.write(&json!({"tools/list": tools(&[])}));

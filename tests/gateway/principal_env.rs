@@ -234,23 +234,25 @@ fn run(arguments: &[&str], folder: &Path) -> (Option<i32>, String) {
     (status.code(), String::from_utf8_lossy(&stderr).into_owned())
 }
 
+/// A gateway that would start at once.
+const OPEN: &str = "[server]\nlisten = \"127.0.0.1:0\"\n[server.tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"\n[auth]\nanonymous = true\n[roles.anonymous]\n\"*\" = {}\n[backends.m]\ncommand = [\"true\"]\n";
+
+fn write(folder: &Path, name: &str, text: &str, mode: u32) {
+    let path = folder.join(name);
+    fs::write(&path, text).expect("a file");
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a mode");
+}
+
 #[tokio::test]
-async fn files_that_others_can_read_stop_the_start() {
+async fn a_tls_key_that_others_can_read_stops_the_start() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path();
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    let write = |name: &str, text: &str, mode: u32| {
-        let path = folder.join(name);
-        fs::write(&path, text).expect("a file");
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a mode");
-    };
+    let write = |name: &str, text: &str, mode: u32| write(folder, name, text, mode);
     write("cert.pem", &made.cert.pem(), 0o644);
-    write("key", "a-key-that-is-long-enough-to-be-one\n", 0o644);
-    write("token", "the-secret-in-a-file", 0o644);
-    let config = "[server]\nlisten = \"127.0.0.1:0\"\n[server.tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"\n[auth]\nanonymous = true\n[roles.anonymous]\n\"*\" = {}\n[backends.m]\ncommand = [\"true\"]\n";
     for mode in [0o644, 0o640, 0o604, 0o622] {
         write("key.pem", &made.signing_key.serialize_pem(), mode);
-        write("proxy.toml", config, 0o644);
+        write("proxy.toml", OPEN, 0o644);
         let (code, said) = run(&["serve"], folder);
         assert_eq!(code, Some(2), "{mode:o}: {said}");
         assert!(
@@ -273,9 +275,21 @@ async fn files_that_others_can_read_stop_the_start() {
     write("key.pem", &made.signing_key.serialize_pem(), 0o600);
     let (code, said) = run(&["check"], folder);
     assert_eq!(code, Some(0), "{said}");
+}
+
+#[tokio::test]
+async fn secrets_and_signing_keys_that_others_can_read_stop_the_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let write = |name: &str, text: &str, mode: u32| write(folder, name, text, mode);
+    write("cert.pem", &made.cert.pem(), 0o644);
+    write("key.pem", &made.signing_key.serialize_pem(), 0o600);
+    write("key", "a-key-that-is-long-enough-to-be-one\n", 0o644);
+    write("token", "the-secret-in-a-file", 0o644);
     write(
         "proxy.toml",
-        &format!("{config}env = {{ TOKEN = \"${{file:token}}\" }}\n"),
+        &format!("{OPEN}env = {{ TOKEN = \"${{file:token}}\" }}\n"),
         0o644,
     );
     let (code, said) = run(&["serve"], folder);
@@ -301,7 +315,7 @@ async fn files_that_others_can_read_stop_the_start() {
     );
     write(
         "proxy.toml",
-        &format!("{config}[audit]\npath = \"audit.jsonl\"\nsign_key = \"sign.pem\"\n"),
+        &format!("{OPEN}[audit]\npath = \"audit.jsonl\"\nsign_key = \"sign.pem\"\n"),
         0o644,
     );
     write("sign.pem", &made.signing_key.serialize_pem(), 0o640);
