@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use crate::rig::{
     ALICE, BOB, CAROL, Rig,
     client::Reply,
-    modern::{MODERN, Modern},
-    soon,
+    modern::{MODERN, Modern, recorded},
+    soon, until,
 };
 
 const LEGACY: &str = "[backends.m]\ncommand = [\"misbehave\"]\nprotocol = \"legacy\"\n";
@@ -30,7 +30,11 @@ async fn a_call_needs_no_handshake_and_its_answer_is_of_the_revision() {
         "tools/call",
         &json!({"name": "echo", "arguments": {"text": "hé"}}),
     );
-    let reply = alice.ask(&message).header("mcp-session-id", "whatever").send().await;
+    let reply = alice
+        .ask(&message)
+        .header("mcp-session-id", "whatever")
+        .send()
+        .await;
     assert_eq!(reply.status, 200, "{reply:?}");
     assert_eq!(reply.header("content-type"), Some("application/json"));
     assert_eq!(reply.header("mcp-session-id"), None);
@@ -80,7 +84,10 @@ async fn envelopes_are_refused_in_the_order_of_the_revision() {
     let alice = Modern::new(&rig, "m", ALICE);
     let send = async |body: &Value, version: &str, method: &str| {
         let ask = alice.bare().header("mcp-protocol-version", version);
-        ask.header("mcp-method", method).json(body.to_string()).send().await
+        ask.header("mcp-method", method)
+            .json(body.to_string())
+            .send()
+            .await
     };
     let list = |meta: Value| json!({"jsonrpc": "2.0", "id": 7, "method": "tools/list", "params": {"_meta": meta}});
     let version = "io.modelcontextprotocol/protocolVersion";
@@ -106,17 +113,29 @@ async fn envelopes_are_refused_in_the_order_of_the_revision() {
     let unserved = send(&old, "1999-01-01", "tools/list").await;
     refused(&unserved, 400, -32022);
     let data = &unserved.json()["error"]["data"];
-    assert_eq!(*data, json!({"supported": [MODERN], "requested": "1999-01-01"}));
+    assert_eq!(
+        *data,
+        json!({"supported": [MODERN], "requested": "1999-01-01"})
+    );
     // The revision before the method.
-    let removed = ["ping", "initialize", "logging/setLevel", "resources/subscribe",
-        "resources/unsubscribe", "tasks/list", "no/such"];
+    let removed = [
+        "ping",
+        "initialize",
+        "logging/setLevel",
+        "resources/subscribe",
+        "resources/unsubscribe",
+        "tasks/list",
+        "no/such",
+    ];
     for method in removed {
         let reply = alice.request(method, json!({})).await;
         refused(&reply, 404, -32601);
         assert_eq!(reply.json()["id"], 1);
     }
-    let lines = rig.audit("audit.jsonl");
-    let denied = lines.iter().filter(|line| line["event"] == "denied" && line["rule"] == "envelope");
+    let lines = recorded(&rig);
+    let denied = lines
+        .iter()
+        .filter(|line| line["event"] == "denied" && line["rule"] == "envelope");
     assert_eq!(denied.count(), 6 + 3 + 6, "{lines:?}");
 }
 
@@ -124,15 +143,25 @@ async fn envelopes_are_refused_in_the_order_of_the_revision() {
 async fn a_header_must_say_what_the_body_says() {
     let rig = Rig::start(LEGACY).await;
     let alice = Modern::new(&rig, "m", ALICE);
-    let message = alice.message(&json!(1), "tools/call", &json!({"name": "echo", "arguments": {}}));
+    let message = alice.message(
+        &json!(1),
+        "tools/call",
+        &json!({"name": "echo", "arguments": {}}),
+    );
     let send = async |headers: &[(&str, &str)]| {
-        alice.bare().headers(headers).json(message.to_string()).send().await
+        alice
+            .bare()
+            .headers(headers)
+            .json(message.to_string())
+            .send()
+            .await
     };
-    let (v, m, n) = (("mcp-protocol-version", MODERN), ("mcp-method", "tools/call"), ("Mcp-Name", "echo"));
-    for headers in [
-        &[v, m, n][..],
-        &[v, m, ("MCP-NAME", "=?base64?ZWNobw==?=")],
-    ] {
+    let (v, m, n) = (
+        ("mcp-protocol-version", MODERN),
+        ("mcp-method", "tools/call"),
+        ("Mcp-Name", "echo"),
+    );
+    for headers in [&[v, m, n][..], &[v, m, ("MCP-NAME", "=?base64?ZWNobw==?=")]] {
         assert_eq!(send(headers).await.status, 200, "{headers:?}");
     }
     for headers in [
@@ -161,10 +190,23 @@ async fn what_is_no_request_of_the_revision_is_refused_or_passed_over() {
     };
     refused(&post("{").await, 400, -32700);
     refused(&post("[]").await, 400, -32600);
-    refused(&post(r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#).await, 400, -32600);
-    refused(&post(r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#).await, 400, -32600);
-    refused(&post(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#).await, 400, -32600);
-    let cancelled = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#;
+    refused(
+        &post(r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#).await,
+        400,
+        -32600,
+    );
+    refused(
+        &post(r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#).await,
+        400,
+        -32600,
+    );
+    refused(
+        &post(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#).await,
+        400,
+        -32600,
+    );
+    let cancelled =
+        r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#;
     let reply = post(cancelled).await;
     assert_eq!((reply.status, reply.body.len()), (202, 0), "{reply:?}");
     for method in ["GET", "DELETE"] {
@@ -173,9 +215,13 @@ async fn what_is_no_request_of_the_revision_is_refused_or_passed_over() {
         assert_eq!(reply.status, 405, "{reply:?}");
         assert_eq!(reply.header("allow"), Some("POST"));
     }
-    let none = Modern::new(&rig, "m", "").request("tools/list", json!({})).await;
+    let none = Modern::new(&rig, "m", "")
+        .request("tools/list", json!({}))
+        .await;
     assert_eq!(none.status, 401);
-    let carol = Modern::new(&rig, "m", CAROL).request("tools/list", json!({})).await;
+    let carol = Modern::new(&rig, "m", CAROL)
+        .request("tools/list", json!({}))
+        .await;
     assert_eq!(carol.status, 403);
 }
 
@@ -189,18 +235,30 @@ async fn what_policy_hides_is_not_there_without_a_session_either() {
     ))
     .await;
     let alice = Modern::new(&rig, "m", ALICE);
-    let hidden = alice.request("tools/call", json!({"name": "env", "arguments": {}})).await;
+    let hidden = alice
+        .request("tools/call", json!({"name": "env", "arguments": {}}))
+        .await;
     refused(&hidden, 200, -32602);
     assert_eq!(hidden.json()["error"]["message"], "Unknown tool: env");
-    let ruled = alice.request("tools/call", json!({"name": "pid", "arguments": {}})).await;
+    let ruled = alice
+        .request("tools/call", json!({"name": "pid", "arguments": {}}))
+        .await;
     refused(&ruled, 200, -32010);
     refused(&alice.request("prompts/list", json!({})).await, 404, -32601);
-    let resource = alice.request("resources/read", json!({"uri": "file:///x"})).await;
+    let resource = alice
+        .request("resources/read", json!({"uri": "file:///x"}))
+        .await;
     refused(&resource, 200, -32602);
     assert_eq!(resource.json()["error"]["data"]["uri"], "file:///x");
     let listed = alice.result("tools/list", json!({})).await.to_string();
-    assert!(listed.contains("\"echo\"") && !listed.contains("\"env\""), "{listed}");
-    assert_eq!(alice.text("echo", json!({"text": "a s3cret"})).await, "a [x]");
+    assert!(
+        listed.contains("\"echo\"") && !listed.contains("\"env\""),
+        "{listed}"
+    );
+    assert_eq!(
+        alice.text("echo", json!({"text": "a s3cret"})).await,
+        "a [x]"
+    );
     let mut last = alice.request("tools/list", json!({})).await;
     for _ in 0..40 {
         if last.status != 200 {
@@ -210,23 +268,36 @@ async fn what_policy_hides_is_not_there_without_a_session_either() {
     }
     refused(&last, 429, -32013);
     assert!(last.header("retry-after").is_some(), "{last:?}");
-    let lines = rig.audit("audit.jsonl");
+    let lines = recorded(&rig);
     let count = |event: &str| lines.iter().filter(|line| line["event"] == event).count();
-    assert_eq!(count("request"), count("response"), "each decision has one outcome");
-    assert!(lines.iter().filter(|l| l["event"] == "request").all(|l| l.get("session").is_none()));
+    assert_eq!(
+        count("request"),
+        count("response"),
+        "each decision has one outcome"
+    );
+    assert!(
+        lines
+            .iter()
+            .filter(|l| l["event"] == "request")
+            .all(|l| l.get("session").is_none())
+    );
 }
 
 #[tokio::test]
 async fn progress_makes_a_stream_whose_last_event_is_the_answer() {
     let rig = Rig::start(LEGACY).await;
     let alice = Modern::new(&rig, "m", ALICE);
-    let params = json!({"name": "progress", "arguments": {"count": 3}, "_meta": {"progressToken": "p"}});
+    let params =
+        json!({"name": "progress", "arguments": {"count": 3}, "_meta": {"progressToken": "p"}});
     let mut events = alice.stream(&json!("a"), "tools/call", params).await;
     assert_eq!(events.header("x-accel-buffering"), Some("no"));
     let mut seen = 0;
     loop {
         let event = events.next().await.expect("an answer");
-        assert_eq!((event.id.as_ref(), event.event.as_deref()), (None, Some("message")));
+        assert_eq!(
+            (event.id.as_ref(), event.event.as_deref()),
+            (None, Some("message"))
+        );
         let message = event.json();
         if message["id"] == "a" {
             assert_eq!(message["result"]["resultType"], "complete");
@@ -245,10 +316,24 @@ async fn log_lines_reach_only_a_request_that_asked_for_them() {
     let alice = Modern::new(&rig, "m", ALICE);
     let params = json!({"name": "log", "arguments": {"level": "warning", "text": "hm"}});
     let quiet = alice.request("tools/call", params.clone()).await;
-    assert_eq!(quiet.header("content-type"), Some("application/json"), "{quiet:?}");
-    let higher = alice.logging("error").request("tools/call", params.clone()).await;
-    assert_eq!(higher.header("content-type"), Some("application/json"), "{higher:?}");
-    let mut events = alice.logging("info").stream(&json!(1), "tools/call", params).await;
+    assert_eq!(
+        quiet.header("content-type"),
+        Some("application/json"),
+        "{quiet:?}"
+    );
+    let higher = alice
+        .logging("error")
+        .request("tools/call", params.clone())
+        .await;
+    assert_eq!(
+        higher.header("content-type"),
+        Some("application/json"),
+        "{higher:?}"
+    );
+    let mut events = alice
+        .logging("info")
+        .stream(&json!(1), "tools/call", params)
+        .await;
     let first = events.message().await;
     assert_eq!(first["method"], "notifications/message", "{first}");
     assert_eq!(events.message().await["result"]["resultType"], "complete");
@@ -258,14 +343,17 @@ async fn log_lines_reach_only_a_request_that_asked_for_them() {
 async fn a_client_that_leaves_takes_its_call_with_it() {
     let rig = Rig::start(&format!("{LEGACY}[audit]\npath = \"audit.jsonl\"\n")).await;
     let alice = Modern::new(&rig, "m", ALICE);
-    let params = json!({"name": "progress", "arguments": {"count": 1, "wait": true, "then": 600_000}, "_meta": {"progressToken": 1}});
-    let _ = params;
     let slow = json!({"name": "slow", "arguments": {"ms": 600_000}});
     let message = alice.message(&json!(1), "tools/call", &slow);
     let asked = alice.ask(&message).send();
     let waited = tokio::time::timeout(std::time::Duration::from_millis(300), asked).await;
     assert!(waited.is_err(), "it answered");
-    rig.audited("audit.jsonl", |line| line["event"] == "response" && line["status"] == "cancelled").await;
+    until("the outcome", || {
+        recorded(&rig)
+            .iter()
+            .any(|line| line["event"] == "response" && line["status"] == "cancelled")
+    })
+    .await;
     let ids = async {
         while alice.text("cancelled", json!({})).await == "[]" {
             tokio::task::yield_now().await;
@@ -280,11 +368,18 @@ async fn one_principals_calls_meet_one_instance_and_never_anothers() {
     let alice = Modern::new(&rig, "m", ALICE);
     let first = alice.text("self", json!({})).await;
     assert_eq!(alice.text("self", json!({})).await, first);
-    assert_ne!(Modern::new(&rig, "m", BOB).text("self", json!({})).await, first);
+    assert_ne!(
+        Modern::new(&rig, "m", BOB).text("self", json!({})).await,
+        first
+    );
     let asking = alice.declaring(json!({"elicitation": {}}));
     let other = asking.text("self", json!({})).await;
     assert_ne!(other, first, "capabilities are the instance's");
-    assert_eq!(asking.text("self", json!({})).await, other, "last back, first taken");
+    assert_eq!(
+        asking.text("self", json!({})).await,
+        other,
+        "last back, first taken"
+    );
 }
 
 #[tokio::test]
@@ -292,13 +387,23 @@ async fn an_instance_that_nobody_uses_makes_room_for_another() {
     let rig = Rig::start("[backends.m]\ncommand = [\"misbehave\"]\nprotocol = \"legacy\"\nwarm = 0\nmax_instances = 1\n").await;
     let alice = Modern::new(&rig, "m", ALICE);
     let first = alice.text("self", json!({})).await;
-    assert_ne!(Modern::new(&rig, "m", BOB).text("self", json!({})).await, first);
-    assert_ne!(alice.declaring(json!({"roots": {}})).text("self", json!({})).await, first);
+    assert_ne!(
+        Modern::new(&rig, "m", BOB).text("self", json!({})).await,
+        first
+    );
+    assert_ne!(
+        alice
+            .declaring(json!({"roots": {}}))
+            .text("self", json!({}))
+            .await,
+        first
+    );
 }
 
 #[tokio::test]
 async fn a_server_that_cannot_start_is_not_taken_for_an_old_one() {
-    let rig = Rig::start("[backends.m]\ncommand = [\"false\"]\nprotocol = \"legacy\"\nwarm = 0\n").await;
+    let rig =
+        Rig::start("[backends.m]\ncommand = [\"false\"]\nprotocol = \"legacy\"\nwarm = 0\n").await;
     let alice = Modern::new(&rig, "m", ALICE);
     let reply = alice.request("server/discover", json!({})).await;
     refused(&reply, 503, -32603);

@@ -11,6 +11,16 @@ use crate::rig::{
 /// The revision without sessions.
 pub(crate) const MODERN: &str = "2026-07-28";
 
+/// What stands in `audit.jsonl` so far; a line that is being written is not there yet.
+pub(crate) fn recorded(rig: &Rig) -> Vec<Value> {
+    let text = std::fs::read_to_string(rig.folder().join("audit.jsonl")).unwrap_or_default();
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a line is JSON"))
+        .collect()
+}
+
 /// A client of a backend.
 #[derive(Clone)]
 pub(crate) struct Modern {
@@ -88,7 +98,9 @@ impl Modern {
 
     /// Sends a request; the whole reply.
     pub(crate) async fn request(&self, method: &str, params: Value) -> Reply {
-        self.ask(&self.message(&json!(1), method, &params)).send().await
+        self.ask(&self.message(&json!(1), method, &params))
+            .send()
+            .await
     }
 
     /// Sends a request that succeeds; its result.
@@ -111,7 +123,8 @@ impl Modern {
     pub(crate) async fn text(&self, tool: &str, arguments: Value) -> String {
         let result = self.call(tool, arguments).await;
         let text = result["content"][0]["text"].as_str();
-        text.unwrap_or_else(|| panic!("no text: {result}")).to_owned()
+        text.unwrap_or_else(|| panic!("no text: {result}"))
+            .to_owned()
     }
 
     /// Sends a request whose answer is a stream.
