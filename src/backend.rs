@@ -3,6 +3,7 @@
 pub mod ask;
 pub mod breaker;
 pub mod call;
+pub mod capabilities;
 pub mod child;
 pub mod era;
 pub mod guard;
@@ -22,11 +23,15 @@ use crate::pin;
 
 pub use self::{
     call::{Call, CallError, Failure, Outcome, Peer, PeerId},
+    capabilities::Capabilities,
     era::{Discovered, Era, Protocol},
     guard::{Guard, Withheld},
     instance::Instance,
     inventory::Inventory,
-    pool::{Backend, Lease, LeaseError},
+    pool::{
+        Backend, Lease, LeaseError,
+        keyed::{Need, SeatLease, Usage},
+    },
 };
 
 /// Who shares one instance.

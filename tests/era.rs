@@ -88,6 +88,8 @@ fn config(command: Vec<String>) -> Config {
             inherit_env: Vec::new(),
             stop_timeout: Duration::from_secs(1),
         },
+        secrets: Default::default(),
+        pins: Default::default(),
         protocol: Protocol::Auto,
         isolation: Isolation::Session,
         warm: 0,

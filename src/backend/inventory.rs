@@ -182,13 +182,18 @@ impl Inventory {
         self.state.lock().declared = Some(has);
     }
 
-    /// Notes the revision of a request that carries its own.
+    /// Notes that the child is spoken to in a revision without a handshake.
+    pub(super) fn speak(&self, version: &str) {
+        let mut state = self.state.lock();
+        if state.stateless.is_none() {
+            state.stateless = Some(version.to_owned());
+        }
+    }
+
+    /// Notes the revision of a request to the child that carries its own.
     pub(super) fn heard(&self, frame: &Frame) {
         if let Some(version) = frame.meta_protocol_version() {
-            let mut state = self.state.lock();
-            if state.stateless.is_none() {
-                state.stateless = Some(version.into_owned());
-            }
+            self.speak(&version);
         }
     }
 

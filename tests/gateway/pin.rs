@@ -15,7 +15,9 @@ use tempfile::TempDir;
 use crate::rig::{
     ALICE, BOB, Rig, binary,
     mcp::{Mcp, NEWEST, initialize, tool_call},
-    misbehave, until,
+    misbehave,
+    modern::Modern,
+    until,
 };
 
 /// What a server lists, in a file that a test can change.
@@ -257,7 +259,7 @@ fn tricks() -> Vec<(&'static str, Value)> {
     let page = |list: &[Value], next: &str| json!({"tools": list, "nextCursor": next}).to_string();
     let last = |list: &[Value]| json!({"tools": list}).to_string();
     let plain = json!({"tools": usual()}).to_string();
-    let escaped = last(&[evil.clone()]).replace("\"tools\"", r#""t\u006fols""#);
+    let escaped = last(std::slice::from_ref(&evil)).replace("\"tools\"", r#""t\u006fols""#);
     let twice = plain.replace(
         r#""description":"Says it again.""#,
         r#""description":"Says it again.","description":"x""#,
@@ -269,7 +271,7 @@ fn tricks() -> Vec<(&'static str, Value)> {
             json!([
                 page(&usual()[..3], "1"),
                 page(&[], "2"),
-                last(&[evil.clone()])
+                last(std::slice::from_ref(&evil))
             ]),
         ),
         (
@@ -282,7 +284,7 @@ fn tricks() -> Vec<(&'static str, Value)> {
         ),
         (
             "twice, on two pages",
-            json!([page(&usual(), "1"), last(&[evil.clone()])]),
+            json!([page(&usual(), "1"), last(std::slice::from_ref(&evil))]),
         ),
         ("with a key twice", json!([twice])),
         ("with a character that nobody sees", json!([renamed])),
@@ -454,6 +456,40 @@ async fn on_an_instance_that_sessions_share_the_gateway_shakes_hands_itself_and_
         assert_eq!(mcp.text("echo", json!({"text": "hi"})).await, "hi");
         assert_unknown(&rig, mcp, "nothing").await;
     }
+}
+
+#[tokio::test]
+async fn a_request_without_a_session_gets_no_more_than_one_in_a_session() {
+    let lists = Lists::new(&speaking("good"));
+    let rig = pinned(&lists, "enforce").await;
+    let alice = Modern::new(&rig, "m", ALICE);
+    assert_eq!(alice.text("echo", json!({"text": "hi"})).await, "hi");
+    let mut changed = speaking("bad");
+    let mut list = usual();
+    list[3] = tool("echo", "Another.");
+    changed["tools/list"] = tools(&list);
+    lists.write(&changed);
+    // Another principal's instance, which starts now; nothing was listed before.
+    let bob = Modern::new(&rig, "m", BOB);
+    let reply = bob
+        .request("tools/call", json!({"name": "echo", "arguments": {}}))
+        .await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let error = json!({"code": -32602, "message": "Unknown tool: echo"});
+    assert_eq!(reply.json()["error"], error);
+    let denied = json!({"event": "denied", "principal": "bob", "tool": "echo", "rule": "pin", "status": "-32602"});
+    recorded(&rig, denied).await;
+    let listed = bob.result("tools/list", json!({})).await;
+    assert_eq!(listed["tools"].as_array().expect("tools").len(), 3);
+    let hello = bob.result("server/discover", json!({})).await;
+    assert_eq!(hello["instructions"], Value::Null);
+    assert_eq!(
+        bob.text("seen", json!({}))
+            .await
+            .matches("tools/call")
+            .count(),
+        1
+    );
 }
 
 #[tokio::test]

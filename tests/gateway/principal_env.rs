@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use crate::rig::{
     ALICE, BOB, Rig, binary,
     mcp::{Mcp, NEWEST, initialize},
-    misbehave, soon, until,
+    misbehave,
+    modern::Modern,
+    soon, until,
 };
 
 const OF_ALICE: &str = "the-secret-of-alice";
@@ -92,6 +94,28 @@ async fn each_child_has_its_own_callers_secret_and_no_other() {
             assert!(!rig.log().contains(secret) && !audit.contains(secret));
         }
     }
+}
+
+#[tokio::test]
+async fn requests_without_a_session_have_their_own_callers_secret_too() {
+    let rig = rig("").await;
+    let (alice, bob) = (Modern::new(&rig, "m", ALICE), Modern::new(&rig, "m", BOB));
+    assert!(alice.text("env", json!({})).await.contains(OF_ALICE));
+    let his = bob.text("env", json!({})).await;
+    assert!(his.contains(OF_BOB) && !his.contains(OF_ALICE));
+    put(rig.folder(), "alice", "the-next-secret-of-alice", 0o600);
+    assert!(
+        alice
+            .text("env", json!({}))
+            .await
+            .contains("the-next-secret-of-alice")
+    );
+    put(rig.folder(), "bob", OF_BOB, 0o644);
+    let reply = bob
+        .request("tools/call", json!({"name": "env", "arguments": {}}))
+        .await;
+    assert_eq!(reply.json()["error"]["code"], -32011, "{reply:?}");
+    assert!(reply.header("retry-after").is_some(), "{reply:?}");
 }
 
 #[tokio::test]

@@ -38,7 +38,6 @@ impl Instance {
         let Some((kind, name)) = target(frame)? else {
             return Ok(());
         };
-        self.inventory().heard(frame);
         if !guard.pins.enforces() {
             self.inventory().want(kind);
             return Ok(());
@@ -67,7 +66,6 @@ impl Instance {
         };
         let Some(names) = self.inventory().current(kind) else {
             // For the next attempt of who didn't wait.
-            self.inventory().heard(frame);
             self.inventory().want(kind);
             return Err(CallError::Busy);
         };
