@@ -20,7 +20,10 @@ pub use self::{
     capabilities::Capabilities,
     era::{Discovered, Era, Protocol},
     instance::Instance,
-    pool::{Backend, Lease, LeaseError},
+    pool::{
+        Backend, Lease, LeaseError,
+        keyed::{Need, SeatLease, Usage},
+    },
 };
 
 /// Who shares one instance.
