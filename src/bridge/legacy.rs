@@ -43,6 +43,8 @@ use crate::{
 pub(crate) trait Downstream: Peer {
     /// A request that belongs to the call that runs on `lane`. `false`: it can't be delivered.
     fn ask(&self, lane: u32, frame: Frame) -> bool;
+    /// A notification that belongs to no call.
+    fn announce(&self, frame: Frame);
 }
 
 /// What stands between a session and a modern instance.

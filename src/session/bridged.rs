@@ -12,7 +12,7 @@ use crate::{
     backend::{Call, CallError, Era, Failure, Instance, LeaseError, Outcome, Protocol, era},
     bridge::legacy::{Bridge, Downstream},
     frame::{Frame, Kind},
-    session::{EndReason, Session, Transport, streams::STANDING},
+    session::{EndReason, Session, Transport, peer::choose, streams::STANDING},
 };
 
 impl Downstream for Session {
@@ -22,6 +22,13 @@ impl Downstream for Session {
             Transport::Http => lane,
         };
         self.send_on(frame, |_| lane)
+    }
+
+    fn announce(&self, frame: Frame) {
+        self.send_on(frame, |streams| match self.transport {
+            Transport::Http if !streams.is_standing() => choose(streams),
+            _ => STANDING,
+        });
     }
 }
 

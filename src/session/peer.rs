@@ -144,7 +144,7 @@ impl Session {
 
 /// The call's own stream if there is but one, else the standing stream, else the oldest call's;
 /// what finds none waits for the standing stream.
-fn choose(streams: &Streams) -> u32 {
+pub(super) fn choose(streams: &Streams) -> u32 {
     let mut posts = streams.posts();
     match (posts.next(), posts.next()) {
         (Some(only), None) => only,

@@ -79,7 +79,9 @@ pub(super) struct Item {
     pub(super) number: u64,
     /// The child's raw key token.
     pub(super) key: Bytes,
-    /// The client's raw result.
+    /// The client has the question.
+    pub(super) asked: bool,
+    /// The client's raw result; empty when it refused.
     pub(super) answer: Option<Bytes>,
 }
 
@@ -116,12 +118,12 @@ impl Held {
         }
     }
 
-    /// Questions that have no answer.
+    /// Questions that the client has and has not answered.
     pub(super) fn questions(&self) -> Vec<u64> {
         match &self.stage {
             Stage::Asking(asking) => {
-                let open = asking.items.iter().filter(|item| item.answer.is_none());
-                open.map(|item| item.number).collect()
+                let open = |item: &&Item| item.asked && item.answer.is_none();
+                asking.items.iter().filter(open).map(|item| item.number).collect()
             }
             _ => Vec::new(),
         }
@@ -175,8 +177,10 @@ impl Calls {
     pub(super) fn take(&mut self, serial: u64) -> Option<Held> {
         let held = self.held.remove(&serial)?;
         self.kept -= held.kept;
-        for number in held.questions() {
-            self.questions.remove(&number);
+        if let Stage::Asking(asking) = &held.stage {
+            for item in &asking.items {
+                self.questions.remove(&item.number);
+            }
         }
         Some(held)
     }
@@ -254,6 +258,7 @@ impl Calls {
             items.push(Item {
                 number,
                 key: wish.key.clone(),
+                asked: false,
                 answer: None,
             });
         }
@@ -266,9 +271,30 @@ impl Calls {
         Some(numbers)
     }
 
-    /// Closes a question; the call that it belongs to.
-    pub(super) fn close(&mut self, number: u64) -> Option<u64> {
-        self.questions.remove(&number)
+    /// The client has a question.
+    pub(super) fn asked_of_client(&mut self, serial: u64, number: u64) {
+        if let Some(item) = self.item(serial, number) {
+            item.asked = true;
+        }
+    }
+
+    /// Closes a question, with the client's raw result or an empty one; the call that it belongs to,
+    /// and whether all of its questions are answered now. `None`: nothing was asked.
+    pub(super) fn close(&mut self, number: u64, result: &[u8]) -> Option<(u64, bool)> {
+        let serial = self.questions.remove(&number)?;
+        self.item(serial, number)?.answer = Some(Bytes::copy_from_slice(result));
+        let Stage::Asking(asking) = &self.held.get(&serial)?.stage else {
+            return None;
+        };
+        let whole = asking.items.iter().all(|item| item.answer.is_some());
+        Some((serial, whole))
+    }
+
+    fn item(&mut self, serial: u64, number: u64) -> Option<&mut Item> {
+        match &mut self.held.get_mut(&serial)?.stage {
+            Stage::Asking(asking) => asking.items.iter_mut().find(|item| item.number == number),
+            _ => None,
+        }
     }
 
     /// Calls whose time has come: those to be made again, and those whose client was asked before

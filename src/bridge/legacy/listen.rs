@@ -257,7 +257,7 @@ impl Bridge {
 
     fn pass_on(&self, frame: &Frame) {
         if let Some(session) = self.session.upgrade() {
-            session.notify(frame.without(&[Member::MetaSubscription]));
+            session.announce(frame.without(&[Member::MetaSubscription]));
         }
     }
 

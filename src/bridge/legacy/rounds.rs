@@ -14,7 +14,7 @@ use super::{
     calls::{Asking, Stage},
     input::{self, Input, Refused},
     request::Again,
-    result::{self, Answer, Asked},
+    result::{self, Answer},
 };
 use crate::{
     backend::{CallError, Era, Outcome},
@@ -24,7 +24,7 @@ use crate::{
 
 impl Bridge {
     /// The child's answer to a round of a call.
-    pub(super) fn answered(&self, serial: u64, asked: Asked, answer: Frame) {
+    pub(super) fn answered(&self, serial: u64, asked: result::Asked, answer: Frame) {
         let answer = match self.for_client(serial, &answer) {
             Some(answer) => answer,
             None => return,
@@ -77,10 +77,11 @@ impl Bridge {
                 let Some(session) = self.session.upgrade() else {
                     return;
                 };
-                for question in questions {
+                for (number, question) in questions {
                     if !session.ask(lane, question) {
                         return self.fail(serial, UNASKABLE);
                     }
+                    self.state.lock().calls.asked_of_client(serial, number);
                 }
             }
         }
@@ -108,7 +109,7 @@ impl Bridge {
     }
 
     /// The lane and the questions.
-    fn park(&self, serial: u64, input: &Input) -> Result<(u32, Vec<Frame>), &'static str> {
+    fn park(&self, serial: u64, input: &Input) -> Result<Asked, &'static str> {
         let mut state = self.state.lock();
         if !state.calls.keep(serial, input.size()) {
             return Err(TOO_MUCH);
@@ -127,7 +128,10 @@ impl Bridge {
             .park(serial, input, Instant::now())
             .ok_or(TOO_MUCH)?;
         let wishes = input.wishes.iter().zip(numbers);
-        let questions = wishes.map(|(wish, number)| wish.question(number, declared));
+        let questions = wishes.map(|(wish, number)| {
+            let question = wish.question(number, declared)?;
+            Ok((number, question))
+        });
         let questions: Result<Vec<_>, Refused> = questions.collect();
         match questions {
             Ok(questions) => Ok((lane, questions)),
@@ -142,33 +146,22 @@ impl Bridge {
             .id()
             .and_then(|id| std::str::from_utf8(id).ok()?.parse().ok());
         let Some(number) = number else { return };
-        let mut state = self.state.lock();
-        let Some(serial) = state.calls.close(number) else {
-            return;
-        };
         let result = frame.result().filter(|_| frame.kind() == Kind::Result);
-        let Some(result) = result.filter(|result| object::is_object(result)) else {
-            drop(state);
-            return self.fail(serial, DECLINED);
+        let result = result.filter(|result| object::is_object(result));
+        let (serial, whole, kept) = {
+            let mut state = self.state.lock();
+            let closed = state.calls.close(number, result.unwrap_or_default());
+            let Some((serial, whole)) = closed else {
+                return;
+            };
+            let kept = state.calls.keep(serial, result.map_or(0, <[u8]>::len));
+            (serial, whole, kept)
         };
-        if !state.calls.keep(serial, result.len()) {
-            drop(state);
-            return self.fail(serial, TOO_MUCH);
-        }
-        let Some(Held {
-            stage: Stage::Asking(asking),
-            ..
-        }) = state.calls.get(serial)
-        else {
-            return;
-        };
-        for item in asking.items.iter_mut().filter(|item| item.number == number) {
-            item.answer = Some(bytes::Bytes::copy_from_slice(result));
-        }
-        let whole = asking.items.iter().all(|item| item.answer.is_some());
-        drop(state);
-        if whole {
-            self.make_again(serial);
+        match (result, kept) {
+            (None, _) => self.fail(serial, DECLINED),
+            (_, false) => self.fail(serial, TOO_MUCH),
+            _ if whole => self.make_again(serial),
+            _ => {}
         }
     }
 
@@ -256,6 +249,9 @@ impl Bridge {
         }
     }
 }
+
+/// A lane, and questions with their numbers.
+type Asked = (u32, Vec<(u64, Frame)>);
 
 fn answers(asking: Asking) -> Again {
     let given = asking.items.iter().filter_map(|item| {
