@@ -26,6 +26,8 @@ pub(crate) fn request(frame: &Frame) -> Frame {
     frame.without(&[
         Member::InputResponses,
         Member::RequestState,
+        // Tasks don't cross: a child with a handshake would begin one.
+        Member::Task,
         Member::MetaVersion,
         Member::MetaCapabilities,
         Member::MetaClientInfo,

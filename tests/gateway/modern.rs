@@ -268,13 +268,12 @@ async fn what_policy_hides_is_not_there_without_a_session_either() {
     }
     refused(&last, 429, -32013);
     assert!(last.header("retry-after").is_some(), "{last:?}");
+    let count = |event: &str| {
+        let lines = recorded(&rig);
+        lines.iter().filter(|line| line["event"] == event).count()
+    };
+    until("each outcome", || count("request") == count("response")).await;
     let lines = recorded(&rig);
-    let count = |event: &str| lines.iter().filter(|line| line["event"] == event).count();
-    assert_eq!(
-        count("request"),
-        count("response"),
-        "each decision has one outcome"
-    );
     assert!(
         lines
             .iter()

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::{
     catalog, circle,
     envelope::{self, Declared, Fault},
-    input::{self, Retry},
+    input::{self, Asked, Retry},
     listen::{self, Opening},
     refusal,
     reply::{Answer, End, Held, Owner, Reply},
@@ -147,6 +147,9 @@ impl Way<'_> {
             Err(error) => return Err(owing(admitted.pending, refusal::unavailable(error))),
         };
         circle::watch(&served.circles, &self.granted.principal, &lease);
+        if !is_modern && self.frame.method().starts_with("tasks/") {
+            return Err(owing(admitted.pending, envelope::unknown()));
+        }
         if listens && !is_modern {
             return self.listen(admitted, lease).await;
         }
@@ -290,6 +293,10 @@ impl Way<'_> {
         } && INPUT.contains(&self.frame.method());
         let bond =
             bond.then(|| Bond::of(&self.granted.principal, &self.granted.backend, &self.frame));
+        let brought = self.frame.input_responses();
+        if !is_modern && brought.is_some_and(|raw| !input::are_responses(raw)) {
+            return Err(owing(pending, bad_state()));
+        }
         let Some(wire) = self.wire(is_modern, bond.as_ref()) else {
             return Err(owing(pending, bad_state()));
         };
@@ -356,7 +363,11 @@ impl Way<'_> {
             Need::Modern => Side::Same,
             Need::Legacy(_) => Side::Legacy(self.server_info(&lease)),
         };
-        let mut state = State::new(self.id(), lease, pending);
+        let asked = match (&side, &bond) {
+            (Side::Legacy(_), Some(_)) => Asked::bringing(self.frame.input_responses()),
+            _ => Asked::default(),
+        };
+        let mut state = State::new(self.id(), lease, pending, asked);
         state.token = self.frame.progress_token_bytes();
         state.reply = Some(self.reply.clone());
         self.granted.server.stateless.came();

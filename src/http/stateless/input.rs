@@ -32,6 +32,8 @@ use crate::{
 /// What a child has asked for and was not given yet.
 #[derive(Default)]
 pub(super) struct Asked {
+    /// What the client brought before it was asked, by key.
+    brought: Vec<(String, Vec<u8>)>,
     /// By the key that the client knows it by.
     open: BTreeMap<String, Ask>,
     bytes: usize,
@@ -57,6 +59,17 @@ pub(super) struct Retry {
 }
 
 impl Asked {
+    /// Nothing asked yet; `responses` are raw.
+    pub(super) fn bringing(responses: Option<&[u8]>) -> Self {
+        let brought = Members::of(responses.unwrap_or(b"{}"));
+        let brought = brought
+            .filter_map(|(key, value)| Some((frame::unescape(key)?.into_owned(), value.to_vec())));
+        Self {
+            brought: brought.take(MAX_ASKS).collect(),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn clear(&mut self) {
         self.open.clear();
         self.bytes = 0;
@@ -104,6 +117,14 @@ impl Turn {
         if state.asked.open.contains_key(&key) {
             // `1` and `"1"` are two.
             key = String::from_utf8_lossy(&own).into_owned();
+        }
+        let instance = lease.instance().clone();
+        let mut brought = state.asked.brought.iter();
+        if let Some(at) = brought.position(|(known, _)| *known == key) {
+            let (_, value) = state.asked.brought.swap_remove(at);
+            drop(state);
+            let response = Frame::from_child(frame::result_response(number, &value));
+            return response.is_ok_and(|response| instance.respond(self.number, &response).is_ok());
         }
         let asked = &mut state.asked;
         if asked.open.len() >= MAX_ASKS || asked.bytes + request.len() > MAX_ASKED {

@@ -278,7 +278,7 @@ impl Drop for Turn {
 }
 
 impl State {
-    pub(super) fn new(id: Bytes, lease: SeatLease, pending: Pending) -> Self {
+    pub(super) fn new(id: Bytes, lease: SeatLease, pending: Pending, asked: Asked) -> Self {
         Self {
             id,
             token: None,
@@ -286,7 +286,7 @@ impl State {
             lease: Some(lease),
             reply: None,
             pending: Some(pending),
-            asked: Asked::default(),
+            asked,
             late: None,
             ended: false,
         }
