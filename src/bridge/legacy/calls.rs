@@ -123,7 +123,12 @@ impl Held {
         match &self.stage {
             Stage::Asking(asking) => {
                 let open = |item: &&Item| item.asked && item.answer.is_none();
-                asking.items.iter().filter(open).map(|item| item.number).collect()
+                asking
+                    .items
+                    .iter()
+                    .filter(open)
+                    .map(|item| item.number)
+                    .collect()
             }
             _ => Vec::new(),
         }

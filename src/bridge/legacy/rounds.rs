@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    Bridge, Failure, Held, Purpose,
+    Bridge, Failure, Purpose,
     calls::{Asking, Stage},
     input::{self, Input, Refused},
     request::Again,
