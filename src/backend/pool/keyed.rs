@@ -268,6 +268,14 @@ impl Backend {
         }
     }
 
+    /// True while calls without a session run, or wait for their clients.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        let lots = self.seats.lots.lock();
+        let mut seats = lots.values().flatten();
+        seats.any(|seat| seat.state.lock().calls > 0)
+    }
+
     pub(super) fn forget_seat(&self, instance: &Arc<Instance>) {
         let is_it = |seat: &Arc<Seat>| {
             let ready = seat.ready.get().and_then(|ready| ready.as_ref().ok());
