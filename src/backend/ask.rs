@@ -71,6 +71,16 @@ pub(super) async fn ask_unscreened(
     answer(told, timeout).await
 }
 
+/// The code of an answer that is an error.
+pub(super) fn error_code(answer: &Frame) -> Option<i64> {
+    #[derive(serde::Deserialize)]
+    struct Error {
+        code: i64,
+    }
+    let error = serde_json::from_slice::<Error>(answer.error()?);
+    error.ok().map(|error| error.code)
+}
+
 fn question() -> (Arc<dyn Peer>, Call, oneshot::Receiver<Outcome>) {
     let (tell, told) = oneshot::channel();
     let peer: Arc<dyn Peer> = Arc::new(Asker {

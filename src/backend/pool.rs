@@ -28,6 +28,7 @@ use crate::{
         Config, Guard, Isolation,
         breaker::Breaker,
         child::{SpawnError, Spawner, Stderr, Tag},
+        era::Era,
         handshake::Handshake,
         instance::{Instance, Limits},
         pump,
@@ -53,6 +54,12 @@ pub enum LeaseError {
     /// The command can't be started, or ended at once.
     #[error("the instance can't be started")]
     Start,
+    /// The child answered the handshake with an error, or ended at it.
+    #[error("the instance refuses the handshake")]
+    Refused {
+        /// As one that has none.
+        clearly: bool,
+    },
     /// The backend is going away.
     #[error("the backend is draining")]
     Draining,
@@ -81,12 +88,20 @@ pub struct Backend {
 #[derive(Default)]
 struct State {
     warm: VecDeque<Arc<Instance>>,
-    /// By principal; `None` is the one that all share.
-    common: HashMap<Option<Principal>, Arc<Common>>,
+    common: HashMap<Sharers, Arc<Common>>,
     /// A task that fills up the warm ones is under way.
     warming: bool,
     /// And one of them is being started at this moment.
     warming_now: bool,
+}
+
+/// Who uses a common instance.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Sharers {
+    /// `None`: all.
+    principal: Option<Principal>,
+    /// A child hears one era in its life.
+    era: Era,
 }
 
 /// An instance that several sessions use.
@@ -107,7 +122,8 @@ impl Common {
 pub struct Lease {
     backend: Arc<Backend>,
     instance: Arc<Instance>,
-    common: Option<(Option<Principal>, Arc<Common>)>,
+    common: Option<(Sharers, Arc<Common>)>,
+    era: Era,
 }
 
 impl Backend {
@@ -142,6 +158,11 @@ impl Backend {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.drain.is_draining()
+    }
+
+    /// Spawns a task that lasts no longer than its instances.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.drain.spawn(task);
     }
 
     /// Takes no new sessions any more; instances that nobody uses end.
@@ -197,18 +218,24 @@ impl Backend {
         }
         let backend = self.me.upgrade().ok_or(LeaseError::Draining)?;
         let tenant = self.tenant(principal).await?;
-        let key = match self.config.isolation {
+        let era = match self.bridges() {
+            true => Era::Modern,
+            false => Era::Legacy,
+        };
+        let principal = match self.config.isolation {
             Isolation::Session => {
                 let instance = self.own(&tenant).await?;
                 return Ok(Lease {
                     backend,
                     instance,
                     common: None,
+                    era,
                 });
             }
             Isolation::Principal => Some(principal.clone()),
             Isolation::Shared => None,
         };
+        let key = Sharers { principal, era };
         if let Some(common) = self.join(&key, &tenant, None) {
             return Ok(Lease::common(backend, key, common));
         }
@@ -223,11 +250,10 @@ impl Backend {
         Ok(Lease::common(backend, key, common))
     }
 
-    /// The live instance under `key`; else `fresh` becomes it. Counts one user more.
-    /// One with other secrets serves its sessions to their end.
+    /// The live instance under `key`, with these secrets; else `fresh` becomes it. Counts one user more.
     fn join(
         &self,
-        key: &Option<Principal>,
+        key: &Sharers,
         tenant: &Tenant,
         fresh: Option<Arc<Instance>>,
     ) -> Option<Arc<Common>> {
@@ -313,17 +339,11 @@ impl Backend {
             let admitted = guard.admit().await;
             admitted.map_err(|error| self.not_started(tenant, &error))?;
         }
-        let spawned = self.spawn(slot, tenant).await;
+        let spawned = self.spawn_instance(slot, tenant).await;
         spawned.map_err(|error| self.not_started(tenant, &error))
     }
 
-    fn not_started(&self, tenant: &Tenant, error: &dyn std::fmt::Display) -> LeaseError {
-        self.breaker_of(tenant, |breaker| breaker.failed(Instant::now()));
-        tracing::error!(backend = self.config.name, %error, "can't start an instance");
-        LeaseError::Start
-    }
-
-    async fn spawn(
+    async fn spawn_instance(
         &self,
         slot: OwnedSemaphorePermit,
         tenant: &Tenant,
@@ -429,7 +449,7 @@ impl Backend {
                     self.state.lock().warming = false;
                     return;
                 }
-                Some(LeaseError::Start) | None => {}
+                Some(LeaseError::Start | LeaseError::Refused { .. }) | None => {}
             }
         }
     }
@@ -452,7 +472,7 @@ impl Backend {
         }
     }
 
-    fn leave(&self, key: &Option<Principal>, common: &Arc<Common>) {
+    fn leave(&self, key: &Sharers, common: &Arc<Common>) {
         let mut state = self.state.lock();
         let left = {
             let mut users = common.users.lock();
@@ -461,7 +481,7 @@ impl Backend {
         };
         // The one that all share runs as long as the backend does; a principal's goes with his last
         // session.
-        if left > 0 || (key.is_none() && !self.drain.is_draining()) {
+        if left > 0 || (key.principal.is_none() && !self.drain.is_draining()) {
             return;
         }
         if state

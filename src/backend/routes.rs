@@ -76,6 +76,12 @@ impl Routes {
         self.peers.contains_key(&id)
     }
 
+    /// True when the number of a peer is such a one.
+    #[must_use]
+    pub fn any(&self, is: impl Fn(PeerId) -> bool) -> bool {
+        self.peers.keys().any(|id| is(*id))
+    }
+
     /// True without any peer.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -225,7 +231,9 @@ impl fmt::Debug for Routes {
     }
 }
 
-fn is_self_or_parent(parent: &str, uri: &str) -> bool {
+/// True when an update of `uri` is one of `parent`.
+#[must_use]
+pub fn is_self_or_parent(parent: &str, uri: &str) -> bool {
     match uri.strip_prefix(parent) {
         Some("") => true,
         Some(rest) => parent.ends_with('/') || rest.starts_with(['/', '#', '?']),

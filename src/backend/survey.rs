@@ -103,7 +103,7 @@ async fn read(
         timeout: config.start_timeout,
     };
     let hello = handshake::greet(instance.clone(), greeting).await;
-    let Some(hello) = hello else {
+    let Ok(hello) = hello else {
         return Err(SurveyError::NoHandshake(last_words(instance)));
     };
     instance.inventory().declare(&hello);

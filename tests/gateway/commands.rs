@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _},
     net::{SocketAddr, TcpListener},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
@@ -23,6 +24,11 @@ use crate::rig::{
     mcp::{Mcp, NEWEST},
     misbehave, until,
 };
+
+fn write_private(path: &Path, text: &str) {
+    fs::write(path, text).expect("a file");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("a mode");
+}
 
 /// A gateway without a configuration file, and what it said.
 struct Started {
@@ -171,7 +177,7 @@ async fn a_wrapped_command_gets_its_name_key_tools_environment_and_folder() {
     let state = folder();
     let key = "a-key-that-stands-in-a-file";
     let key_file = state.path().join("key");
-    fs::write(&key_file, format!("{key}\nand more\n")).expect("a file");
+    write_private(&key_file, &format!("{key}\nand more\n"));
     let misbehave = misbehave();
     let wrap = [
         "wrap",
@@ -260,7 +266,7 @@ async fn a_wrapped_command_without_a_key_file_has_a_new_key_and_the_old_certific
 async fn a_command_that_cant_be_wrapped_is_refused_in_words() {
     let state = folder();
     let short = state.path().join("short");
-    fs::write(&short, "too-short\n").expect("a file");
+    write_private(&short, "too-short\n");
     let short = short.to_str().expect("UTF-8");
     for (arguments, word) in [
         (

@@ -14,6 +14,8 @@
 mod audit;
 mod auth;
 mod batch;
+mod bridged;
+mod bridged_hostile;
 mod commands;
 mod drain;
 mod hostile_child;
@@ -26,6 +28,7 @@ mod memory;
 mod modern;
 mod modern_input;
 mod modern_listen;
+mod modern_same;
 mod origin;
 mod pin;
 mod principal_env;

@@ -1,7 +1,10 @@
 //! A new configuration while the gateway runs: all of it or nothing, and who is not concerned
 //! notices nothing.
 
-use std::{fs, net::SocketAddr, path::PathBuf, process::Command, sync::Arc};
+use std::{
+    fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command,
+    sync::Arc,
+};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -228,7 +231,9 @@ fn certify(gateway: &mut Command) {
 fn renew(folder: &std::path::Path) {
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a pair");
     let key = made.signing_key.serialize_pem();
-    fs::write(folder.join("gatehouse-key.pem"), key).expect("a key");
+    let key_file = folder.join("gatehouse-key.pem");
+    fs::write(&key_file, key).expect("a key");
+    fs::set_permissions(key_file, fs::Permissions::from_mode(0o600)).expect("a mode");
     fs::write(folder.join("gatehouse-cert.pem"), made.cert.pem()).expect("a certificate");
 }
 

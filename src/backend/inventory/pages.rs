@@ -55,7 +55,7 @@ pub async fn read_all(
         let answer = timeout_at(end, asked).await;
         let answer = answer.map_err(|_| Flaw::Unanswered(Unanswered::Silent))??;
         let Some(result) = answer.result() else {
-            return match is_unknown_method(&answer) && cursor.is_none() {
+            return match (ask::error_code(&answer) == Some(-32601)) && cursor.is_none() {
                 true => Ok(()),
                 false => Err(Flaw::Refused),
             };
@@ -92,17 +92,6 @@ fn request(instance: &Instance, kind: Kind, cursor: Option<&str>) -> Option<Fram
     let params = (!params.is_empty()).then(|| serde_json::Value::Object(params).to_string());
     let line = frame::request(b"0", kind.method(), params.as_deref().map(str::as_bytes));
     Frame::from_child(line).ok()
-}
-
-fn is_unknown_method(answer: &Frame) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Error {
-        code: i64,
-    }
-    let error = answer.error();
-    error
-        .and_then(|error| serde_json::from_slice::<Error>(error).ok())
-        .is_some_and(|error| error.code == -32601)
 }
 
 /// Pages of one list.

@@ -138,7 +138,7 @@ impl Backend {
             match place.seat.ready().await {
                 Ok(instance) => return Ok(SeatLease { place, instance }),
                 // Somebody may give one back.
-                Err(LeaseError::Full) if self.seats.are_busy(&key) => {
+                Err(LeaseError::Full) if self.seats.has(&key) => {
                     drop(place);
                     if tokio::time::timeout_at(end, freed).await.is_err() {
                         return Err(LeaseError::Full);
@@ -209,8 +209,8 @@ impl Backend {
         let initialize = Frame::from_child(initialize).ok()?;
         let answer = ask::ask(instance, &initialize, self.config.start_timeout).await;
         let answer = answer.ok()?;
-        if let Some(error) = answer.error() {
-            if error_code(error) == Some(era::UNSUPPORTED_VERSION) {
+        if answer.error().is_some() {
+            if ask::error_code(&answer) == Some(era::UNSUPPORTED_VERSION) {
                 self.contradict(Era::Legacy);
             }
             return None;
@@ -274,6 +274,14 @@ impl Backend {
         }
     }
 
+    /// True while calls without a session run, or wait for their clients.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        let lots = self.seats.lots.lock();
+        let mut seats = lots.values().flatten();
+        seats.any(|seat| seat.state.lock().calls > 0)
+    }
+
     pub(super) fn forget_seat(&self, instance: &Arc<Instance>) {
         let is_it = |seat: &Arc<Seat>| {
             let ready = seat.ready.get().and_then(|ready| ready.as_ref().ok());
@@ -303,13 +311,11 @@ impl Need {
 }
 
 impl Seats {
-    /// True when one of the lot is in use, and so will be given back.
-    fn are_busy(&self, key: &Key) -> bool {
+    /// True when the lot has an instance: it will be given back, or has just been.
+    fn has(&self, key: &Key) -> bool {
         let lots = self.lots.lock();
         let lot = lots.get(key).map(Vec::as_slice).unwrap_or_default();
-        lot.iter().any(|seat| {
-            seat.is_usable() && seat.ready.get().is_some() && seat.state.lock().calls > 0
-        })
+        lot.iter().any(|seat| seat.is_ready())
     }
 
     /// Takes out the one that has been idle longest, at least for so long.
@@ -363,7 +369,10 @@ impl Seats {
             lots.remove(&seat.key);
         }
         drop(lots);
-        self.freed.notify_waiters();
+        // One that could not be started is of no use to anybody.
+        if seat.is_ready() {
+            self.freed.notify_waiters();
+        }
     }
 }
 
@@ -409,6 +418,10 @@ impl Seat {
             }
             self.told.cancelled().await;
         }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.ready.get().is_some() && self.is_usable()
     }
 
     fn is_usable(&self) -> bool {
@@ -475,14 +488,6 @@ impl Drop for Place {
             self.backend.retire_seats();
         }
     }
-}
-
-fn error_code(error: &[u8]) -> Option<i64> {
-    #[derive(serde::Deserialize)]
-    struct Error {
-        code: i64,
-    }
-    serde_json::from_slice::<Error>(error).ok().map(|e| e.code)
 }
 
 /// An instance that nobody has used for so long ends.

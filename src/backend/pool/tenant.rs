@@ -7,6 +7,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::{Backend, LeaseError};
 use crate::{
@@ -79,6 +80,13 @@ impl Backend {
             None => act(&self.breaker),
             Some(principal) => act(&self.tenants.breaker(self, principal)),
         }
+    }
+
+    /// Counts a start that failed, and says why.
+    pub(super) fn not_started(&self, tenant: &Tenant, error: &dyn std::fmt::Display) -> LeaseError {
+        self.breaker_of(tenant, |breaker| breaker.failed(Instant::now()));
+        tracing::error!(backend = self.config.name, %error, "can't start an instance");
+        LeaseError::Start
     }
 
     /// Notes whose an instance is.

@@ -117,13 +117,15 @@ impl Way<'_> {
         let Ok(served) = self.granted.served() else {
             return Err(owing(admitted.pending, envelope::unknown()));
         };
-        let backend = &served.backend;
-        let (is_modern, discovered) = match self.era(backend).await {
+        let (is_modern, discovered) = match self.era(&served.backend).await {
             Ok(era) => era,
             Err(fault) => return Err(owing(admitted.pending, fault)),
         };
         if self.frame.method() == "server/discover" {
             return self.discover(admitted, discovered).await;
+        }
+        if !is_modern && self.frame.method().starts_with("tasks/") {
+            return Err(owing(admitted.pending, envelope::unknown()));
         }
         let need = match is_modern {
             true => Need::Modern,
@@ -131,14 +133,12 @@ impl Way<'_> {
         };
         let listens = self.frame.method() == "subscriptions/listen";
         let usage = if listens { Usage::Listen } else { Usage::Call };
-        let lease = match backend.seat(&self.granted.principal, need, usage).await {
+        let seat = served.backend.seat(&self.granted.principal, need, usage);
+        let lease = match seat.await {
             Ok(lease) => lease,
             Err(error) => return Err(owing(admitted.pending, refusal::unavailable(error))),
         };
         circle::watch(&served.circles, &self.granted.principal, &lease);
-        if !is_modern && self.frame.method().starts_with("tasks/") {
-            return Err(owing(admitted.pending, envelope::unknown()));
-        }
         if listens && !is_modern {
             return self.listen(admitted, lease).await;
         }
@@ -148,16 +148,17 @@ impl Way<'_> {
         }
         if self.frame.method() == "tools/call" {
             let circle = served.circles.of(&self.granted.principal);
-            let catalog = catalog::catalog(&circle, &lease).await;
-            if !catalog.is_plain() {
-                if let Err(mismatch) = catalog.check(self.headers, &self.frame) {
+            let checked = catalog::checked(&circle, &lease, self.headers, &self.frame).await;
+            let catalog = match checked {
+                Ok(catalog) => catalog,
+                Err(mismatch) => {
                     return Err(owing(admitted.pending, envelope::mismatch(mismatch)));
                 }
-                let tool = self.frame.name().unwrap_or_default();
-                if !is_modern && catalog.is_task_only(&tool) {
-                    let refusal = translate::done(self.only_as_task());
-                    return Ok(self.say(admitted.pending, refusal));
-                }
+            };
+            let tool = self.frame.name().unwrap_or_default();
+            if !is_modern && catalog.is_task_only(&tool) {
+                let refusal = translate::done(self.only_as_task());
+                return Ok(self.say(admitted.pending, refusal));
             }
         }
         if !is_modern {
@@ -166,7 +167,7 @@ impl Way<'_> {
         self.call(admitted, lease)
     }
 
-    /// Whether the children speak this revision, and what they say of themselves if they were asked.
+    /// Whether the children are of the client's era; for a discovery what they say of themselves.
     async fn era(&self, backend: &Backend) -> Result<(bool, Option<Arc<Discovered>>), Fault> {
         let discovers = self.frame.method() == "server/discover";
         if let Some(era) = backend.known_era().filter(|_| !discovers) {
