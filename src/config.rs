@@ -10,6 +10,7 @@ mod backends;
 mod context;
 mod environment;
 mod expand;
+mod jwt;
 mod known;
 mod limits;
 mod pem;

@@ -8,6 +8,7 @@ pub(crate) mod body;
 pub mod connection;
 mod exchange;
 pub mod guard;
+pub mod metadata;
 pub mod origin;
 mod read;
 mod record;
@@ -57,6 +58,8 @@ pub struct Snapshot {
     pub backends: HashMap<String, Served>,
     /// HTTP's own.
     pub http: Config,
+    /// What clients without a token are told.
+    pub metadata: metadata::Metadata,
     /// The audit log.
     pub log: Log,
     /// Failed log-ins.

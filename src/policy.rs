@@ -13,6 +13,7 @@ pub mod prune;
 pub mod redact;
 pub mod rules;
 mod scan;
+mod scopes;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::SystemTime};
 

@@ -397,7 +397,7 @@ fn without_a_file_nothing_is_exposed_unprotected() {
         },
         auth: auth::Config {
             anonymous,
-            keys: Vec::new(),
+            ..auth::Config::default()
         },
         backends: vec![BackendEntry::new("a".to_owned(), vec!["b".to_owned()])],
     };

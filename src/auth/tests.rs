@@ -1,5 +1,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
+use http::HeaderValue;
+
 use super::*;
 
 const ALICE: &str = "gh_alice-key-for-tests";

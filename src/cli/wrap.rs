@@ -71,6 +71,7 @@ pub(super) fn start(backend: BackendEntry, front: Front) -> ExitCode {
         auth: auth::Config {
             anonymous: false,
             keys: vec![entry],
+            ..auth::Config::default()
         },
         backends: vec![backend],
     };

@@ -10,6 +10,7 @@ use toml::{Spanned, de::DeValue};
 use super::{
     context::{Context, Span},
     expand::Text,
+    jwt,
     known::nearest,
     problem::Problem,
     roles::{self, check_name},
@@ -42,13 +43,23 @@ pub(super) fn read(
     if anonymous {
         admit_anonymous(&table, server, &mut roles);
     }
+    let jwt = jwt::read(&mut table, server, root.has("roles"));
     let blocks = table.tables("keys");
-    if blocks.is_empty() && !anonymous && !table.has("keys") && !table.is_broken_flag(ANONYMOUS) {
+    let others = anonymous || table.has("jwt") || table.has("mtls");
+    if blocks.is_empty() && !others && !table.has("keys") && !table.is_broken_flag(ANONYMOUS) {
         nobody(table.cx, &table.span);
     }
     let keys = keys(blocks, &roles);
     table.finish();
-    (auth::Config { anonymous, keys }, policy::Config { roles })
+    (
+        auth::Config {
+            anonymous,
+            keys,
+            jwt,
+            ..auth::Config::default()
+        },
+        policy::Config { roles },
+    )
 }
 
 fn nobody(cx: &Context<'_>, span: &Span) {

@@ -76,7 +76,7 @@ const SECRET_WORDS: [&str; 5] = ["KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL"]
 const UNAVAILABLE: &[(&str, &[&str])] = &[
     ("", &["admin"]),
     ("server.tls", &["client_ca", "acme"]),
-    ("auth", &["jwt", "mtls"]),
+    ("auth", &["mtls"]),
     ("backends.*", &["principal_env", "sandbox", "pin"]),
 ];
 

@@ -107,7 +107,7 @@ fn replace(shared: &Arc<Shared>, before: &Config, config: &Config) {
         config,
         &shared.listener.load().local_addrs(),
         backends,
-        &shared.log,
+        (&shared.log, Some(&old.auth)),
     );
     if config.limits.failed_auth == before.limits.failed_auth {
         new.logins = old.logins.clone();
@@ -118,6 +118,7 @@ fn replace(shared: &Arc<Shared>, before: &Config, config: &Config) {
     shared.server.sessions().configure(session_config(config));
     shared.server.replace(new);
     let new = shared.server.snapshot();
+    new.auth.run(&shared.drain);
     for served in new.backends.values() {
         served.backend.warm_up();
     }
@@ -147,7 +148,7 @@ fn keep_backend(entry: &BackendEntry, before: &Config, kept: &Served) -> Served 
 /// Sessions whose principal lost his key or his role end; the others get what they may do now.
 fn review(shared: &Shared, old: &Snapshot, new: &Snapshot) {
     for session in shared.server.sessions().all() {
-        let principal = session.principal();
+        let principal = &session.credential();
         if !new.auth.principal_still_valid(principal, &old.auth) {
             session.end(EndReason::Principal);
             continue;

@@ -84,7 +84,7 @@ pub(super) struct Sender {
 pub(super) fn rejected(log: &Log, sender: &Sender, rejection: &Rejection) {
     let (status, code) = rejection.outline();
     let name = match rejection {
-        Rejection::Unauthorized(_) => Name::AuthFailed,
+        Rejection::Unauthorized(..) | Rejection::Unknowable => Name::AuthFailed,
         _ => Name::Denied,
     };
     log.note(&Event {

@@ -13,7 +13,7 @@ use super::{
 
 /// Why an issuer has no description.
 #[derive(Debug, thiserror::Error)]
-pub enum DiscoveryError {
+pub(super) enum DiscoveryError {
     /// It can't be got; of all places, the last one's error.
     #[error(transparent)]
     Fetch(#[from] FetchError),

@@ -35,7 +35,7 @@ use tokio_rustls::TlsConnector;
 
 /// Why there is no document; for the log, never for a peer.
 #[derive(Debug, thiserror::Error)]
-pub enum FetchError {
+pub(super) enum FetchError {
     /// Neither HTTPS nor HTTP to loopback.
     #[error("{0} is not fetched: only https, or http to this machine")]
     Scheme(Uri),

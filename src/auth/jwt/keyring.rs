@@ -36,8 +36,11 @@ enum KeysError {
     Fetch(#[from] FetchError),
     #[error(transparent)]
     Discovery(#[from] DiscoveryError),
-    #[error("cannot read {}: {1}", .0.display())]
-    Read(PathBuf, std::io::Error),
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("{0}")]
     Keys(#[from] JwksError),
 }
@@ -198,8 +201,11 @@ async fn keys(
             // Its disk may be slow.
             let read = tokio::task::spawn_blocking(move || std::fs::read(file)).await;
             let read = read.map_err(std::io::Error::other).flatten();
-            read.map_err(|error| KeysError::Read(path.clone(), error))?
-                .into()
+            read.map_err(|source| KeysError::Read {
+                path: path.clone(),
+                source,
+            })?
+            .into()
         }
         Source::Url(uri) => fetcher.fetch(Question::get(uri)).await?,
         Source::Discovered => {
