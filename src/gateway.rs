@@ -5,6 +5,7 @@
 
 mod reload;
 mod shutdown;
+mod trust;
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
@@ -12,7 +13,7 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, watch},
     time::Instant,
 };
 use tracing::Instrument;
@@ -23,7 +24,7 @@ use crate::{
     backend::{Backend, child::Spawner},
     config::{BackendEntry, Config},
     drain::Drain,
-    http::{self, Ends, Served, Server, Snapshot, connection, metadata::Metadata, origin::Origins},
+    http::{self, Served, Server, Snapshot, metadata::Metadata, origin::Origins},
     limit::{BackendLimits, Logins, Rates},
     listener::{self, Accepted, Listener},
     session::{self, table::Table},
@@ -56,6 +57,8 @@ struct Shared {
     relisten: Notify,
     spawner: Arc<Spawner>,
     log: audit::Current,
+    /// Counts changes of what client certificates are checked by.
+    trust: watch::Sender<u64>,
     /// Backends that were replaced and whose sessions still run.
     retired: Mutex<Vec<Arc<Backend>>>,
     drain: Drain,
@@ -105,6 +108,7 @@ impl Gateway {
             relisten: Notify::new(),
             spawner,
             log,
+            trust: watch::Sender::new(0),
             retired: Mutex::default(),
             drain,
         });
@@ -179,12 +183,13 @@ impl Shared {
             let deadline = Instant::now() + HANDSHAKE;
             let acceptor = shared.acceptor.load_full();
             match acceptor.handshake(stream, deadline).await {
-                Ok(stream) => {
-                    let protocol = stream.alpn();
-                    let server = shared.server.clone();
-                    connection::serve(server, stream, protocol, Ends { peer, local, certificate: None }).await;
+                Ok(stream) => trust::serve(&shared, stream, (peer, local)).await,
+                Err(error) => {
+                    tracing::debug!(%error, "handshake failed");
+                    if error.is_of_certificate() {
+                        trust::refused(&shared, peer.ip());
+                    }
                 }
-                Err(error) => tracing::debug!(%error, "handshake failed"),
             }
             drop(slot);
         };

@@ -186,9 +186,8 @@ impl Principal {
 /// Letters, digits and `_ - @ +` stand as they are, a dot if it is not the first; all else as `%XX`.
 fn escape(part: &str, out: &mut String) {
     for (index, byte) in part.bytes().enumerate() {
-        let plain = byte.is_ascii_alphanumeric()
-            || b"_-@+".contains(&byte)
-            || (byte == b'.' && index > 0);
+        let plain =
+            byte.is_ascii_alphanumeric() || b"_-@+".contains(&byte) || (byte == b'.' && index > 0);
         if plain {
             out.push(char::from(byte));
         } else {

@@ -18,12 +18,7 @@ mod keyring;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::BTreeSet,
-    path::PathBuf,
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::SystemTime};
 
 use http::Uri;
 
@@ -284,7 +279,9 @@ impl Tokens {
             let token = Token::parse(token)?;
             let (index, provider) = self.issuer_of(&token)?;
             let removals = provider.keyring.removals();
-            let verified = provider.verify(&self.context(provider), &token, now).await?;
+            let verified = provider
+                .verify(&self.context(provider), &token, now)
+                .await?;
             let until = verified.principal.expires().unwrap_or(now);
             self.cache
                 .keep(*digest, (Ok(verified.clone()), index, removals), until);

@@ -85,7 +85,9 @@ impl Certificate {
     /// Its principal; `None` without a name.
     #[must_use]
     pub fn principal(&self, config: &Config) -> Option<Principal> {
-        let index = NAME_PARTS.iter().position(|(_, part)| *part == config.name)?;
+        let index = NAME_PARTS
+            .iter()
+            .position(|(_, part)| *part == config.name)?;
         let name = self.names.get(index)?.as_ref()?;
         let roles = config.roles.get(name).cloned().unwrap_or_default();
         Some(Principal::new(Method::Mtls, name, roles, self.expires))
@@ -107,7 +109,9 @@ fn names<'a>(certificate: &'a X509Certificate<'_>, part: NamePart) -> Vec<&'a st
     if part == NamePart::CommonName {
         let names = certificate.subject().iter_common_name();
         // One that can't be read is a name, too.
-        return names.map(|name| name.as_str().unwrap_or_default()).collect();
+        return names
+            .map(|name| name.as_str().unwrap_or_default())
+            .collect();
     }
     let mut found = Vec::new();
     for extension in certificate.extensions() {
@@ -115,14 +119,17 @@ fn names<'a>(certificate: &'a X509Certificate<'_>, part: NamePart) -> Vec<&'a st
         else {
             continue;
         };
-        found.extend(alternative.general_names.iter().filter_map(|name| {
-            match (name, part) {
-                (GeneralName::DNSName(name), NamePart::Dns)
-                | (GeneralName::URI(name), NamePart::Uri)
-                | (GeneralName::RFC822Name(name), NamePart::Email) => Some(*name),
-                _ => None,
-            }
-        }));
+        found.extend(
+            alternative
+                .general_names
+                .iter()
+                .filter_map(|name| match (name, part) {
+                    (GeneralName::DNSName(name), NamePart::Dns)
+                    | (GeneralName::URI(name), NamePart::Uri)
+                    | (GeneralName::RFC822Name(name), NamePart::Email) => Some(*name),
+                    _ => None,
+                }),
+        );
     }
     found
 }

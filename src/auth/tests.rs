@@ -58,7 +58,8 @@ fn authenticate(
 }
 
 fn ask(config: &Config, list: &[(&'static str, &str)]) -> Result<String, AuthError> {
-    authenticate(&authenticator(config), &headers(list), 500).map(|principal| principal.name().to_owned())
+    authenticate(&authenticator(config), &headers(list), 500)
+        .map(|principal| principal.name().to_owned())
 }
 
 #[test]

@@ -67,6 +67,7 @@ pub(super) fn start(backend: BackendEntry, front: Front) -> ExitCode {
         tls: tls::Config {
             source,
             keylog: false,
+            clients: None,
         },
         auth: auth::Config {
             anonymous: false,

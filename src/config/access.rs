@@ -12,6 +12,7 @@ use super::{
     expand::Text,
     jwt,
     known::nearest,
+    mtls,
     problem::Problem,
     roles::{self, check_name},
     server::Server,
@@ -44,6 +45,7 @@ pub(super) fn read(
         admit_anonymous(&table, server, &mut roles);
     }
     let jwt = jwt::read(&mut table, server, root.has("roles"));
+    let mtls = mtls::read(&mut table, server, &roles);
     let blocks = table.tables("keys");
     let others = anonymous || table.has("jwt") || table.has("mtls");
     if blocks.is_empty() && !others && !table.has("keys") && !table.is_broken_flag(ANONYMOUS) {
@@ -56,7 +58,7 @@ pub(super) fn read(
             anonymous,
             keys,
             jwt,
-            ..auth::Config::default()
+            mtls,
         },
         policy::Config { roles },
     )
@@ -188,7 +190,7 @@ fn digest(table: &mut Table<'_>, seen: &Seen) -> Option<([u8; 32], Span)> {
     Some((digest, text.span))
 }
 
-fn check_role(table: &Table<'_>, text: &Text, roles: &BTreeMap<String, Role>) {
+pub(super) fn check_role(table: &Table<'_>, text: &Text, roles: &BTreeMap<String, Role>) {
     if roles.contains_key(&text.value) {
         return;
     }

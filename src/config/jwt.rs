@@ -18,9 +18,7 @@ use super::{
     value::Refusal,
 };
 use crate::{
-    auth::jwt::{
-        Algorithm, Config, KeySet, Source, authorities, introspection, is_fetchable,
-    },
+    auth::jwt::{Algorithm, Config, KeySet, Source, authorities, introspection, is_fetchable},
     secret::Secret,
 };
 
@@ -71,7 +69,9 @@ fn warn_of_names(auth: &Table<'_>, server: &Server, span: &Span) {
 fn provider(table: &mut Table<'_>, seen: &[(Config, Span)]) -> Option<(Config, Span)> {
     let issuer = issuer(table, seen);
     let config = Config {
-        issuer: issuer.as_ref().map_or_else(String::new, |i| i.value.clone()),
+        issuer: issuer
+            .as_ref()
+            .map_or_else(String::new, |i| i.value.clone()),
         audiences: audiences(table),
         keys: keys(table),
         algorithms: algorithms(table),
@@ -84,9 +84,12 @@ fn provider(table: &mut Table<'_>, seen: &[(Config, Span)]) -> Option<(Config, S
     let endpoint = config.introspection.as_ref().map(|asked| &asked.endpoint);
     if needs_endpoint && endpoint.is_some_and(Option::is_none) {
         table.cx.report(
-            Problem::error(format!("`{}` names no endpoint", table.name("introspection")))
-                .at(&table.place("introspection"))
-                .help("write endpoint = \"https://…\", or leave out `jwks` so that it is discovered"),
+            Problem::error(format!(
+                "`{}` names no endpoint",
+                table.name("introspection")
+            ))
+            .at(&table.place("introspection"))
+            .help("write endpoint = \"https://…\", or leave out `jwks` so that it is discovered"),
         );
     }
     issuer.map(|issuer| (config, issuer.span))
@@ -129,7 +132,9 @@ fn url(text: &str) -> Result<Uri, Refusal> {
         message: message.to_owned(),
         help: "write an https URL; http is for this machine only (http://127.0.0.1:…)".to_owned(),
     };
-    let plain = text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte));
+    let plain = text
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte));
     let uri: Uri = text
         .parse()
         .ok()
@@ -152,7 +157,12 @@ fn audiences(table: &mut Table<'_>) -> Vec<String> {
         _ => string(table.cx, &name, node).into_iter().collect(),
     };
     let empty = texts.iter().any(|text| text.value.is_empty());
-    if empty || node.get_ref().as_array().is_some_and(|list| list.is_empty()) {
+    if empty
+        || node
+            .get_ref()
+            .as_array()
+            .is_some_and(|list| list.is_empty())
+    {
         table.cx.report(
             Problem::error(format!("`{name}` is empty"))
                 .at(&node.span())
@@ -176,7 +186,9 @@ fn keys(table: &mut Table<'_>) -> Source {
         };
     }
     let path = file(table, "jwks", &text, |content| {
-        KeySet::parse(content).map(drop).map_err(|error| error.to_string())
+        KeySet::parse(content)
+            .map(drop)
+            .map_err(|error| error.to_string())
     });
     Source::File(path)
 }
@@ -184,7 +196,9 @@ fn keys(table: &mut Table<'_>) -> Source {
 fn ca(table: &mut Table<'_>) -> Option<PathBuf> {
     let text = table.string("ca")?;
     let path = file(table, "ca", &text, |content| {
-        authorities(content).map(drop).map_err(|error| error.to_string())
+        authorities(content)
+            .map(drop)
+            .map_err(|error| error.to_string())
     });
     Some(path)
 }
@@ -225,9 +239,14 @@ fn algorithms(table: &mut Table<'_>) -> Vec<Algorithm> {
         match Algorithm::named(&text.value) {
             Some(algorithm) => algorithms.push(algorithm),
             None => table.cx.report(
-                Problem::error(format!("`{}` names none that is used", table.name("algorithms")))
-                    .at(&text.span)
-                    .help(format!("write some of {known}; secrets and `none` prove nothing here")),
+                Problem::error(format!(
+                    "`{}` names none that is used",
+                    table.name("algorithms")
+                ))
+                .at(&text.span)
+                .help(format!(
+                    "write some of {known}; secrets and `none` prove nothing here"
+                )),
             ),
         }
     }
@@ -250,7 +269,9 @@ fn claim(table: &mut Table<'_>, key: &'static str, default: &str) -> String {
         table.cx.report(
             Problem::error(format!("`{name}` is empty"))
                 .at(&text.span)
-                .help(format!("write the claim's name, such as {key} = \"{default}\"")),
+                .help(format!(
+                    "write the claim's name, such as {key} = \"{default}\""
+                )),
         );
     }
     text.value
@@ -263,7 +284,10 @@ fn introspection(auth: &mut Table<'_>) -> Option<introspection::Config> {
     let secret = table.string("client_secret");
     for key in ["client_id", "client_secret"] {
         if !table.has(key) {
-            table.missing(key, "the provider tells only clients that it knows about tokens");
+            table.missing(
+                key,
+                "the provider tells only clients that it knows about tokens",
+            );
         }
     }
     if let Some(text) = secret.as_ref().filter(|text| !text.outside) {

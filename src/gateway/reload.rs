@@ -17,7 +17,7 @@ use crate::{
     limit::BackendLimits,
     listener::Listener,
     session::EndReason,
-    tls::Acceptor,
+    tls::{Acceptor, Reload},
 };
 
 /// Uses a configuration from now on, if it can be used; says what came of it.
@@ -68,6 +68,7 @@ fn apply(shared: &Arc<Shared>, config: Config) -> anyhow::Result<()> {
     }
     if let Some(acceptor) = acceptor {
         shared.acceptor.store(Arc::new(acceptor));
+        shared.trust.send_modify(|changes| *changes += 1);
     }
     if let Some(listener) = listener {
         shared.listener.store(Arc::new(listener));
@@ -214,7 +215,10 @@ pub(super) async fn watch_certificates(shared: Arc<Shared>) {
         }
         let acceptor = shared.acceptor.load_full();
         // It reads files; they are small, but their disk may be slow.
-        let _ = tokio::task::spawn_blocking(move || acceptor.reload_if_changed()).await;
+        let reload = tokio::task::spawn_blocking(move || acceptor.reload_if_changed()).await;
+        if matches!(reload, Ok(Reload::Reloaded)) {
+            shared.trust.send_modify(|changes| *changes += 1);
+        }
     }
 }
 

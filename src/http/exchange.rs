@@ -27,7 +27,7 @@ use crate::{
         sse, streamable,
     },
     limit::{InFlight, Limited},
-    policy::Access,
+    policy::{Access, Denied},
     principal::{self, Principal},
     session::{
         Session, SessionId, Transport,
@@ -259,6 +259,19 @@ impl Granted {
             .backends
             .get(&self.backend)
             .ok_or(Rejection::NotFound)
+    }
+
+    /// What the bearer of a token may be told that would be allowed with another one.
+    pub(crate) fn challenge(&self, denied: &Denied) -> Option<HeaderValue> {
+        if self.principal.method() != principal::Method::Jwt {
+            return None;
+        }
+        let served = self.snapshot.backends.get(&self.backend)?;
+        let policy = &self.snapshot.policy;
+        let lacks = policy.scopes_beyond(&self.backend, &served.filter, denied);
+        let route = Route::Backend(&self.backend, Endpoint::Mcp);
+        let metadata = &self.snapshot.metadata;
+        (!lacks.is_empty()).then(|| metadata.step_up(route, &self.principal, &lacks))
     }
 
     /// Counts a message of its principal, whatever it says.

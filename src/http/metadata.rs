@@ -120,9 +120,11 @@ impl Metadata {
         let mut scopes: Vec<&str> = principal.roles().iter().map(String::as_str).collect();
         scopes.extend(lacks);
         let mut seen = Vec::new();
-        scopes.retain(|scope| !seen.contains(scope) && {
-            seen.push(*scope);
-            true
+        scopes.retain(|scope| {
+            !seen.contains(scope) && {
+                seen.push(*scope);
+                true
+            }
         });
         let link = self.resource(route).map_or("", |resource| &resource.link);
         let scope = match &*scopes {
@@ -137,7 +139,9 @@ impl Metadata {
     /// What a path belongs to; the message URL of HTTP+SSE is part of the stream's.
     fn resource(&self, route: Route<'_>) -> Option<&Resource> {
         let of_backend = match route {
-            Route::Backend(backend, Endpoint::Mcp) => self.resources.get(&format!("/{backend}/mcp")),
+            Route::Backend(backend, Endpoint::Mcp) => {
+                self.resources.get(&format!("/{backend}/mcp"))
+            }
             Route::Backend(backend, Endpoint::Sse | Endpoint::Messages) => {
                 self.resources.get(&format!("/{backend}/sse"))
             }
@@ -218,7 +222,9 @@ mod tests {
     }
 
     fn document(metadata: &Metadata, path: &str) -> Option<String> {
-        let resource = metadata.answer(&Method::GET, path, &HeaderMap::new()).is_ok();
+        let resource = metadata
+            .answer(&Method::GET, path, &HeaderMap::new())
+            .is_ok();
         let asked = path.strip_prefix(WELL_KNOWN)?.trim_end_matches('/');
         let inner = asked.strip_prefix(&metadata.prefix).unwrap_or(asked);
         let document = metadata.resources.get(inner).filter(|_| resource)?;
@@ -235,10 +241,8 @@ mod tests {
         assert_eq!(at("/m/mcp/").as_deref(), Some(whole));
         assert_eq!(at("/gate").as_deref(), Some("https://h.example/gate"));
         assert_eq!(at("/gate/x/mcp"), None);
-        let challenge = metadata.challenge(
-            Route::Backend("m", Endpoint::Messages),
-            AuthError::Invalid,
-        );
+        let challenge =
+            metadata.challenge(Route::Backend("m", Endpoint::Messages), AuthError::Invalid);
         assert_eq!(
             challenge,
             "Bearer realm=\"gatehouse\", error=\"invalid_token\", \

@@ -67,7 +67,7 @@ pub(super) fn refused(granted: &Granted, session: &Session, frame: &Frame, refus
     granted.log().note(&Event {
         decision: Some(Decision::Deny),
         rule: refusal.rule(),
-        status: Some(Status::Error(i64::from(refusal.code()))),
+        status: Some(refusal.status()),
         ..message.event(granted, session, Name::Denied)
     });
 }

@@ -90,7 +90,10 @@ fn places(issuer: &str) -> Vec<Uri> {
         format!("{issuer}/.well-known/openid-configuration"),
     ];
     places.dedup();
-    places.iter().filter_map(|place| place.parse().ok()).collect()
+    places
+        .iter()
+        .filter_map(|place| place.parse().ok())
+        .collect()
 }
 
 #[cfg(test)]

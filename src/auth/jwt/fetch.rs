@@ -163,8 +163,8 @@ fn origin(uri: &Uri) -> Option<(&str, bool)> {
     if *scheme == Scheme::HTTPS {
         return Some((host, true));
     }
-    let local = bare(host) == "localhost"
-        || bare(host).parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    let local =
+        bare(host) == "localhost" || bare(host).parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
     (*scheme == Scheme::HTTP && local).then_some((host, false))
 }
 
@@ -221,17 +221,12 @@ fn request(question: &Question<'_>, host: &str) -> Result<Request<Full<Bytes>>, 
 }
 
 /// One request on a connection of its own, which ends with it.
-async fn exchange<IO>(
-    io: IO,
-    request: Request<Full<Bytes>>,
-    uri: &Uri,
-) -> Result<Bytes, FetchError>
+async fn exchange<IO>(io: IO, request: Request<Full<Bytes>>, uri: &Uri) -> Result<Bytes, FetchError>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
-        FetchError::Read(uri.clone(), error)
-    };
+    let failed =
+        |error: Box<dyn std::error::Error + Send + Sync>| FetchError::Read(uri.clone(), error);
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
         .handshake(TokioIo::new(io))

@@ -76,7 +76,10 @@ fn is_access_token(header: &Map<String, Value>) -> Result<bool, TokenError> {
     let Some(kind) = header.get("typ") else {
         return Ok(false);
     };
-    let kind = kind.as_str().ok_or(TokenError::Header)?.to_ascii_lowercase();
+    let kind = kind
+        .as_str()
+        .ok_or(TokenError::Header)?
+        .to_ascii_lowercase();
     match kind.strip_prefix("application/").unwrap_or(&kind) {
         "at+jwt" => Ok(true),
         "jwt" => Ok(false),

@@ -95,7 +95,10 @@ impl KeySet {
 
 fn entry(jwk: &Map<String, Value>) -> Result<Entry, &'static str> {
     let text = |name: &str| jwk.get(name).and_then(Value::as_str);
-    if ["d", "p", "q", "k"].iter().any(|name| jwk.contains_key(*name)) {
+    if ["d", "p", "q", "k"]
+        .iter()
+        .any(|name| jwk.contains_key(*name))
+    {
         return Err("it is not public");
     }
     if jwk.get("use").is_some_and(|role| role != "sig") {
