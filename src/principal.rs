@@ -117,6 +117,18 @@ impl Principal {
         &self.inner.identity.issuer
     }
 
+    /// What its issuer calls it; its name where the gateway itself does.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.inner.identity.subject
+    }
+
+    /// The OAuth client that its token was issued to, if the token says so.
+    #[must_use]
+    pub fn client(&self) -> Option<&str> {
+        self.inner.identity.client.as_deref()
+    }
+
     /// The names of the roles it holds.
     #[must_use]
     pub fn roles(&self) -> &[String] {

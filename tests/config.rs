@@ -306,6 +306,7 @@ fn every_file_that_matters_is_watched() {
             "/etc/gatehouse/certs/fullchain.pem",
             "/etc/gatehouse/certs/privkey.pem",
             "/etc/gatehouse/secrets/api-token",
+            "/etc/gatehouse/secrets/introspection",
             "/etc/gatehouse/secrets/operator.sha256",
         ]
     );

@@ -91,6 +91,7 @@ async fn a_token_is_its_subject_with_the_roles_that_it_names() {
 }
 
 /// Tokens that must not be taken, and the reason that the audit log has.
+#[allow(clippy::too_many_lines, reason = "one attack after the other")]
 fn bad_tokens(issuer: &Issuer) -> Vec<(&'static str, String, &'static str)> {
     let good = issuer.claims("sub-1", "reader");
     let with = |name: &str, value: Value| {
@@ -471,7 +472,6 @@ async fn every_token_that_is_not_good_is_the_same_401_and_leaves_its_reason() {
             "event": "auth.failed", "rule": reason, "status": "401", "decision": "deny",
             "client": "127.0.0.1",
         });
-        eprintln!("{what}");
         noted(&rig, *count, refused).await;
         for text in [text(&rig), rig.log()] {
             assert!(!text.contains(&token), "{what}: the token is written down");
@@ -618,6 +618,7 @@ async fn a_token_for_one_backend_is_good_for_that_one_only() {
 }
 
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "one path after the other")]
 async fn metadata_is_there_for_every_resource_and_for_every_page() {
     let issuer = Issuer::new(ISSUER);
     let rig = start(&issuer, "").await;

@@ -240,6 +240,7 @@ async fn keys_too_weak_or_of_another_kind_check_nothing() {
 }
 
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "one answer after the other")]
 async fn a_token_that_only_its_issuer_can_read_is_asked_about_once() {
     let documents = Documents::start().await;
     let issuer = Issuer::new(&documents.url);

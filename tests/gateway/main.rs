@@ -26,6 +26,9 @@ mod jwt_sessions;
 mod lifecycle;
 mod limits;
 mod memory;
+mod modern;
+mod modern_input;
+mod modern_listen;
 mod mtls;
 mod origin;
 #[allow(dead_code, reason = "a subject may need what no other has used yet")]

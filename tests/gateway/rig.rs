@@ -10,6 +10,7 @@ pub(crate) mod events;
 pub(crate) mod events_log;
 pub(crate) mod issuer;
 pub(crate) mod mcp;
+pub(crate) mod modern;
 pub(crate) mod raw;
 
 use std::{
