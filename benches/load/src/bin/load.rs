@@ -29,6 +29,7 @@ load --target pipe [options] -- COMMAND [ARG...]
   --idle             open the sessions, call nothing, measure memory
   --hold S           with --idle: how long they idle, at most 3600          [0]
   --openers N        sessions being opened at once                          [4]
+  --sources N        loopback addresses to come from, in turns              [1]
   --pid PID          the server's process: its processor time and memory
 
 Exit code 1 when an answer was lost, wrong or stray.";
@@ -109,13 +110,14 @@ fn parse(mut args: pico_args::Arguments, command: Vec<OsString>) -> anyhow::Resu
         },
         pid: args.opt_value_from_str("--pid")?,
     };
+    let sources: u8 = args.opt_value_from_str("--sources")?.unwrap_or(1);
     let hold = seconds(args.opt_value_from_str("--hold")?.unwrap_or(0.0))?;
     if let Some(word) = args.finish().first() {
         bail!("unknown argument {}", word.to_string_lossy());
     }
     let server = || -> anyhow::Result<Rc<Server>> {
         let url = url.as_deref().context("--url is missing")?;
-        let endpoint = Endpoint::load(url, ca.as_deref(), http2)?;
+        let endpoint = Endpoint::load(url, ca.as_deref(), http2)?.from_sources(sources);
         Ok(Rc::new(Server {
             endpoint,
             key: key.clone(),
