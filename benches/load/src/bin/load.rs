@@ -29,6 +29,7 @@ load --target pipe [options] -- COMMAND [ARG...]
   --idle             open the sessions, call nothing, measure memory
   --hold S           with --idle: how long they idle, at most 3600          [0]
   --openers N        sessions being opened at once                          [4]
+  --patience S       what a client waits after a refusal (Streamable HTTP)  [0]
   --sources N        loopback addresses to come from, in turns              [1]
   --pid PID          the server's process: its processor time and memory
 
@@ -100,6 +101,7 @@ fn parse(mut args: pico_args::Arguments, command: Vec<OsString>) -> anyhow::Resu
         warm_up: seconds(args.opt_value_from_str("--warm-up")?.unwrap_or(0.5))?,
         measure: seconds(args.opt_value_from_str("--seconds")?.unwrap_or(5.0))?,
         drain: seconds(args.opt_value_from_str("--drain")?.unwrap_or(10.0))?,
+        patience: seconds(args.opt_value_from_str("--patience")?.unwrap_or(0.0))?,
         shape: Shape {
             payload: args
                 .opt_value_from_str("--payload")?

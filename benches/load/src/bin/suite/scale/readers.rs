@@ -59,9 +59,11 @@ pub(super) async fn stopped(server: &Server) -> anyhow::Result<Value> {
                 break;
             }
             taken += 1;
+            // The child writes one answer after the other: others' have to come in between.
+            tokio::time::sleep(Duration::from_millis(150)).await;
         }
         // Held open, and not read.
-        tokio::time::sleep(Duration::from_secs(20)).await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
         taken
     });
     let mut figures = watch(server, Duration::from_secs(20)).await?;
