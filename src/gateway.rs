@@ -199,6 +199,7 @@ fn serve_backend(entry: &BackendEntry, spawner: &Arc<Spawner>, log: &audit::Curr
         filter: entry.filter.clone(),
         accesses: Accesses::default(),
         limits: Arc::new(BackendLimits::new(&entry.limits)),
+        circles: Arc::default(),
     }
 }
 

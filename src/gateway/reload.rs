@@ -125,6 +125,7 @@ fn replace(shared: &Arc<Shared>, before: &Config, config: &Config) {
     for served in old.backends.values().filter(|served| !keep(served)) {
         retire(shared, served.backend.clone(), config.drain_timeout);
     }
+    shared.server.close_listens();
     review(shared, &old, &new);
 }
 
@@ -143,6 +144,7 @@ fn keep_backend(entry: &BackendEntry, before: &Config, kept: &Served) -> Served 
         filter: entry.filter.clone(),
         accesses: Accesses::default(),
         limits,
+        circles: kept.circles.clone(),
     }
 }
 

@@ -158,8 +158,8 @@ impl Streams {
 
     /// Forgets a POST whose client left before it got anything: it can't ask for more.
     pub(crate) fn abandon(&mut self, lane: u32) {
-        let unread = |lane: &Box<Lane>| lane.first.is_some() || lane.reader == Some(UNCLAIMED);
-        if self.lanes.get(&lane).is_some_and(unread) {
+        let unread = |lane: &Lane| lane.first.is_some() || lane.reader == Some(UNCLAIMED);
+        if self.lanes.get(&lane).is_some_and(|lane| unread(lane)) {
             self.cut(lane);
             self.lanes.remove(&lane);
         }
@@ -167,8 +167,7 @@ impl Streams {
 
     /// The lanes on which a POST waits or streams, oldest first, that take more than an answer.
     pub(crate) fn posts(&self) -> impl Iterator<Item = u32> {
-        let open =
-            |lane: &Box<Lane>| lane.streams && (lane.first.is_some() || lane.reader.is_some());
+        let open = |lane: &Lane| lane.streams && (lane.first.is_some() || lane.reader.is_some());
         self.lanes
             .iter()
             .filter(move |(n, lane)| **n != STANDING && open(lane))
@@ -375,7 +374,7 @@ impl Streams {
 
     /// Takes lanes from readers that take nothing.
     pub(crate) fn cut_stalled(&mut self, now: Instant) {
-        let stalled = |lane: &Box<Lane>| lane.waiting.is_some_and(|since| since + STALL <= now);
+        let stalled = |lane: &Lane| lane.waiting.is_some_and(|since| since + STALL <= now);
         let cut: Vec<u32> = self
             .lanes
             .iter()
@@ -441,8 +440,8 @@ impl Streams {
 
     /// Removes a POST's lane when nothing more will come on it and nobody reads it.
     fn settle(&mut self, number: u32) {
-        let over = |lane: &Box<Lane>| lane.owed == Some(0) && lane.reader.is_none();
-        if self.lanes.get(&number).is_some_and(over) {
+        let over = |lane: &Lane| lane.owed == Some(0) && lane.reader.is_none();
+        if self.lanes.get(&number).is_some_and(|lane| over(lane)) {
             self.lanes.remove(&number);
         }
     }
