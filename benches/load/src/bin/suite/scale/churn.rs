@@ -56,12 +56,22 @@ pub(super) async fn churn(server: &Server, time: Duration) -> anyhow::Result<Val
     let deadline = Instant::now() + time;
     let mut workers = Vec::new();
     for number in 0..AT_ONCE {
-        let ways = (client(server, way(number).0)?, way(number).1);
+        let (path, stream) = way(number);
+        let own = stream && path.starts_with("/echo");
+        let pause = Duration::from_millis(if own { 250 } else { 0 });
+        let ways = (client(server, path)?, stream, pause);
         workers.push(tokio::task::spawn_local(async move {
             let mut visits = 0_u64;
             while Instant::now() < deadline {
-                once(&ways.0, ways.1).await?;
-                visits += 1;
+                match once(&ways.0, ways.1).await {
+                    Ok(()) => visits += 1,
+                    // Children of those that left a moment ago are kept for `resume_grace`.
+                    Err(error) if error.to_string().contains(" 429 ") => {
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                    Err(error) => return Err(error),
+                }
+                tokio::time::sleep(ways.2).await;
             }
             anyhow::Ok(visits)
         }));
