@@ -27,6 +27,7 @@ use crate::{
     http::{self, Served, Server, Snapshot, metadata::Metadata, origin::Origins},
     limit::{BackendLimits, Logins, Rates},
     listener::{self, Accepted, Listener},
+    policy::Accesses,
     session::{self, table::Table},
     tls::{self, Acceptor},
 };
@@ -202,6 +203,7 @@ fn serve_backend(entry: &BackendEntry, spawner: &Arc<Spawner>, log: &audit::Curr
     Served {
         backend,
         filter: entry.filter.clone(),
+        accesses: Accesses::default(),
         limits: Arc::new(BackendLimits::new(&entry.limits)),
         circles: Arc::default(),
     }

@@ -104,6 +104,12 @@ impl Principal {
         self.inner.method
     }
 
+    /// Distinguishes this very value and its clones from every other one alive, namesakes included.
+    #[must_use]
+    pub fn address(&self) -> usize {
+        Arc::as_ptr(&self.inner).addr()
+    }
+
     /// Its name, unique within its method; for people to read. Of a token it may hold anything but
     /// control characters: where a path is made of it, use [`Principal::file_name`].
     #[must_use]
