@@ -54,7 +54,7 @@ fn check(revision: &str, era: &str, count: usize) {
         .arg(repository().join("tests/conformance/authorize.mjs"))
         .arg(suite)
         .args(["server", "--requirements", revision, "--url"])
-        .arg(gateway.url(&format!("conformance-{era}"), "mcp"))
+        .arg(gateway.url(&format!("conformance_{era}"), "mcp"))
         .arg("-o")
         .arg(&results)
         .env("GATEHOUSE_KEY", KEY)

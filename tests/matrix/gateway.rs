@@ -123,7 +123,8 @@ impl Gateway {
 
     /// The plan for a server, with the names of this gateway's folders in it.
     fn plan(&self, server: &str, own: &str) -> String {
-        let path = repository().join(format!("tests/clients/plans/{server}.json"));
+        let kind = server.split('_').next().unwrap_or(server);
+        let path = repository().join(format!("tests/clients/plans/{kind}.json"));
         let text = fs::read_to_string(path).expect("the plan is there");
         let place = |name: &str| self.dir.join(name).display().to_string();
         text.replace("${OWN}", own)
@@ -211,10 +212,10 @@ warm = 1
 command = {git}
 isolation = "shared"
 
-[backends.conformance-legacy]
+[backends.conformance_legacy]
 command = {legacy}
 
-[backends.conformance-modern]
+[backends.conformance_modern]
 command = {modern}
 "#
     )

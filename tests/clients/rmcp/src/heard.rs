@@ -84,7 +84,7 @@ impl Heard {
         Ok(())
     }
 
-    fn note(&self, kind: &'static str) {
+    pub(crate) fn note(&self, kind: &'static str) {
         let mut counts = self.0.counts.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.entry(kind).or_default() += 1;
         self.0.changed.notify_waiters();
