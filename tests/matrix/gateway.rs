@@ -174,9 +174,7 @@ fn configuration(dir: &Path, port: u16) -> String {
         "--repository",
         dir.join("repository")
     ]);
-    let conformance = |era: &str| json!([conformance_server(), "--era", era]);
-    let legacy = conformance("legacy");
-    let modern = conformance("modern");
+    let both_eras = both_eras(&deps);
     format!(
         r#"
 [server]
@@ -212,11 +210,36 @@ warm = 1
 command = {git}
 isolation = "shared"
 
+{both_eras}
+"#
+    )
+}
+
+/// Backends that speak the revision without sessions, or both, or could but may not.
+fn both_eras(deps: &Path) -> String {
+    let conformance = |era: &str| json!([conformance_server(), "--era", era]);
+    let legacy = conformance("legacy");
+    let modern = conformance("modern");
+    let asks = repository().join("tests/servers/python2/asks.py");
+    let asks = json!([deps.join("python2/bin/python"), asks]);
+    format!(
+        r#"
 [backends.conformance_legacy]
 command = {legacy}
 
 [backends.conformance_modern]
 command = {modern}
+
+[backends.asks_auto]
+command = {asks}
+
+[backends.asks_legacy]
+command = {asks}
+protocol = "legacy"
+
+[backends.asks_modern]
+command = {asks}
+protocol = "modern"
 "#
     )
 }

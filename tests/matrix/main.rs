@@ -48,7 +48,7 @@ macro_rules! matrix {
     };
     (@servers $client:ident $transport:ident) => {
         matrix!(@tests $client $transport: everything filesystem memory time git
-            conformance_legacy);
+            conformance_legacy conformance_modern asks_auto asks_legacy asks_modern);
     };
     (@tests $client:ident $transport:ident: $($server:ident)*) => {
         $(#[test]
@@ -70,6 +70,8 @@ matrix! {
 
 /// The revision without sessions.
 const MODERN: &str = "2026-07-28";
+/// The clients that find out whether a server speaks it.
+const PROBING: [&str; 3] = ["typescript2", "python2", "rmcp_auto"];
 
 /// Runs one client's plan for one server.
 fn check(client: &str, transport: &str, server: &str) {
@@ -86,6 +88,8 @@ fn check(client: &str, transport: &str, server: &str) {
     }
     if client != "inspector" {
         let modern = report["protocol"] == MODERN;
+        let probes = transport == "http" && PROBING.contains(&client);
+        assert_eq!(modern, probes, "it speaks {}", report["protocol"]);
         let skipped = report["skipped"].as_array().expect("a list");
         let needless = skipped.iter().filter(|step| {
             let step = step.as_str().expect("a text");
