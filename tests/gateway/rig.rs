@@ -208,8 +208,13 @@ impl Drop for Rig {
 
 /// The tests' own server.
 pub(crate) fn misbehave() -> PathBuf {
+    example("misbehave")
+}
+
+/// A server that is an example of this crate.
+pub(crate) fn example(name: &str) -> PathBuf {
     let beside = Path::new(env!("CARGO_BIN_EXE_gatehouse"));
-    let path = beside.with_file_name("examples").join("misbehave");
+    let path = beside.with_file_name("examples").join(name);
     assert!(path.exists(), "{} was not built", path.display());
     path
 }
@@ -324,6 +329,7 @@ fn configuration(fragment: &str, address: SocketAddr) -> String {
         if let Some(program) = backend.get_mut("command").and_then(|c| c.get_mut(0)) {
             let path = match program.as_str() {
                 Some("misbehave") => misbehave(),
+                Some("conformance") => example("conformance"),
                 Some("gatehouse") => binary(),
                 _ => continue,
             };
