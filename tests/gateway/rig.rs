@@ -208,13 +208,15 @@ impl Drop for Rig {
 
 /// The tests' own server.
 pub(crate) fn misbehave() -> PathBuf {
-    example("misbehave")
+    let beside = Path::new(env!("CARGO_BIN_EXE_gatehouse"));
+    let path = beside.with_file_name("examples").join("misbehave");
+    assert!(path.exists(), "{} was not built", path.display());
+    path
 }
 
-/// A server that is an example of this crate.
-pub(crate) fn example(name: &str) -> PathBuf {
-    let beside = Path::new(env!("CARGO_BIN_EXE_gatehouse"));
-    let path = beside.with_file_name("examples").join(name);
+/// The server of the conformance suite, which speaks both eras.
+pub(crate) fn conformance() -> PathBuf {
+    let path = misbehave().with_file_name("conformance");
     assert!(path.exists(), "{} was not built", path.display());
     path
 }
@@ -329,7 +331,7 @@ fn configuration(fragment: &str, address: SocketAddr) -> String {
         if let Some(program) = backend.get_mut("command").and_then(|c| c.get_mut(0)) {
             let path = match program.as_str() {
                 Some("misbehave") => misbehave(),
-                Some("conformance") => example("conformance"),
+                Some("conformance") => conformance(),
                 Some("gatehouse") => binary(),
                 _ => continue,
             };
