@@ -57,14 +57,27 @@ impl Heard {
         counts.get(kind).copied().unwrap_or(0)
     }
 
-    pub(crate) fn progress(&self, token: &ProgressToken) -> Vec<f64> {
+    /// Whether a call of this token has made progress.
+    pub(crate) fn progressed(&self, token: &ProgressToken) -> bool {
         let all = self
             .0
             .progress
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let own = all.iter().filter(|(of, _)| of == token);
-        own.map(|(_, progress)| *progress).collect()
+        all.iter().any(|(of, _)| of == token)
+    }
+
+    /// All progress but the first so many notifications, whatever their token.
+    pub(crate) fn progress_since(&self, first: usize) -> Vec<f64> {
+        let all = self
+            .0
+            .progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        all.iter()
+            .skip(first)
+            .map(|(_, progress)| *progress)
+            .collect()
     }
 
     /// Returns once `reached` holds; it is asked again whenever something was heard.

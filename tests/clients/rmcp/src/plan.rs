@@ -158,16 +158,11 @@ async fn call(server: &Server<'_>, step: &Value) -> Result<()> {
     let hears = pairs(&step["hears"]).map(|(kind, count)| (kind, count, heard.count(kind)));
     let hears: Vec<_> = hears.collect();
     let fails = step["fails"] == true;
-    let mut token = None;
-    let answer = if step["progress"].is_u64() {
-        let handle = send(server, step).await?;
-        token = Some(handle.progress_token.clone());
-        handle.await_response().await.map(|result| json!(result))
-    } else {
-        // Answers what the server asks on the way.
-        let result = server.call_tool(tool_call(server, step)?).await;
-        result.map(|result| json!(result))
-    };
+    // Each round of a call that is asked something has a token of its own.
+    let before = heard.progress_since(0).len();
+    // Answers what the server asks on the way.
+    let answer = server.call_tool(tool_call(server, step)?).await;
+    let answer = answer.map(|result| json!(result));
     let (answer, is_error) = match answer {
         Ok(result) => outcome(&result),
         Err(error) if fails => (error.to_string(), true),
@@ -175,11 +170,11 @@ async fn call(server: &Server<'_>, step: &Value) -> Result<()> {
     };
     ensure!(is_error == fails, "is_error is {is_error}: {answer}");
     compare(&answer, &step["want"])?;
-    if let (Some(count), Some(token)) = (step["progress"].as_u64(), token) {
+    if let Some(count) = step["progress"].as_u64() {
         // The handler runs in a task of its own, perhaps after the answer was taken.
-        let enough = |heard: &Heard| heard.progress(&token).len() as u64 >= count;
+        let enough = |heard: &Heard| heard.progress_since(before).len() as u64 >= count;
         heard.until("progress", enough).await?;
-        let progress = heard.progress(&token);
+        let progress = heard.progress_since(before);
         let rising = progress.is_sorted_by(|a, b| a < b);
         ensure!(
             rising && progress.len() as u64 == count,
@@ -220,15 +215,30 @@ async fn concurrent(server: &Server<'_>, step: &Value) -> Result<()> {
     Ok(())
 }
 
+/// Cancels a call at its first progress; on the way it may be asked for roots, and goes on.
 async fn cancel(server: &Server<'_>, step: &Value) -> Result<()> {
-    let handle = send(server, step).await?;
-    let token = handle.progress_token.clone();
-    server
-        .heard
-        .until("progress", |heard| !heard.progress(&token).is_empty())
-        .await?;
-    handle.cancel(Some("the test cancels".to_owned())).await?;
-    ping(server).await
+    let mut step = step.clone();
+    loop {
+        let mut handle = send(server, &step).await?;
+        let token = handle.progress_token.clone();
+        let heard = server.heard;
+        let answer = tokio::select! {
+            progress = heard.until("progress", |heard| heard.progressed(&token)) => {
+                progress?;
+                handle.cancel(Some("the test cancels".to_owned())).await?;
+                return ping(server).await;
+            }
+            answer = &mut handle.rx => json!(answer??),
+        };
+        ensure!(
+            answer["resultType"] == "input_required",
+            "the call to cancel ended as {answer}"
+        );
+        let asked = answer["inputRequests"].as_object().into_iter().flatten();
+        let roots = asked.map(|(key, _)| (key.clone(), json!({"roots": []})));
+        step["inputResponses"] = Value::Object(roots.collect());
+        step["requestState"] = answer["requestState"].clone();
+    }
 }
 
 async fn ping(server: &Server<'_>) -> Result<()> {
@@ -256,6 +266,11 @@ async fn send(server: &Server<'_>, step: &Value) -> Result<RequestHandle<RoleCli
 fn tool_call(server: &Server<'_>, step: &Value) -> Result<CallToolRequestParams> {
     let arguments = step.get("arguments").cloned().unwrap_or(json!({}));
     let mut params = json!({"name": step["name"], "arguments": arguments});
+    for member in ["inputResponses", "requestState"] {
+        if let Some(value) = step.get(member) {
+            params[member] = value.clone();
+        }
+    }
     let level = server.level.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(level) = &*level {
         params["_meta"] = json!({"io.modelcontextprotocol/logLevel": level});
