@@ -8,6 +8,7 @@ mod access;
 pub mod cel;
 pub mod filter;
 mod fuzz;
+mod granted;
 mod pattern;
 pub mod prune;
 pub mod redact;
@@ -22,6 +23,7 @@ use crate::{frame::Frame, principal::Principal};
 pub use self::{
     access::Access,
     fuzz::fuzz_policy,
+    granted::Accesses,
     pattern::PatternError,
     prune::{Prune, Unreadable},
     rules::Denial,

@@ -3,7 +3,7 @@
 //! Invariant: when a session has ended its calls are cancelled, its instance is given back, and its
 //! streams end when they were read.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -95,6 +95,9 @@ impl Session {
             state.broken.get_or_insert(now);
         }
         state.streams.cut_stalled(now);
+        if let Some(before) = now.checked_sub(SILENCE) {
+            state.streams.break_silence(before);
+        }
         if state
             .broken
             .is_some_and(|since| since + config.resume_grace <= now)
@@ -124,3 +127,6 @@ impl Session {
         }
     }
 }
+
+/// A POST that has heard nothing for so long becomes a stream.
+const SILENCE: Duration = Duration::from_secs(10);

@@ -81,7 +81,7 @@ impl Session {
         self.started(call, &frame);
         let shown = call.prune.apply(frame);
         match shown.and_then(|frame| self.access().redact(frame)) {
-            Ok(frame) => Ok(frame.bytes().clone()),
+            Ok(frame) => Ok(frame.into_bytes()),
             Err(error) => {
                 tracing::warn!(session = self.number, %error, "withheld an answer");
                 Err(failure_error(&call.id, Failure::Unreadable))
