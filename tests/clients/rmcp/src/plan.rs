@@ -174,7 +174,9 @@ async fn call(server: &Server<'_>, step: &Value) -> Result<()> {
         // The handler runs in a task of its own, perhaps after the answer was taken.
         let enough = |heard: &Heard| heard.progress_since(before).len() as u64 >= count;
         heard.until("progress", enough).await?;
-        let progress = heard.progress_since(before);
+        let mut progress = heard.progress_since(before);
+        // And so they may overtake each other, here in the client.
+        progress.sort_by(f64::total_cmp);
         let rising = progress.is_sorted_by(|a, b| a < b);
         ensure!(
             rising && progress.len() as u64 == count,
