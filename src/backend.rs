@@ -1,8 +1,10 @@
 //! A configured server: which instance serves whom.
 
+pub mod ask;
 pub mod breaker;
 pub mod call;
 pub mod child;
+pub mod era;
 pub mod handshake;
 pub mod instance;
 pub mod outbox;
@@ -14,6 +16,7 @@ use std::time::Duration;
 
 pub use self::{
     call::{Call, CallError, Failure, Outcome, Peer, PeerId},
+    era::{Discovered, Era, Protocol},
     instance::Instance,
     pool::{Backend, Lease, LeaseError},
 };
@@ -36,6 +39,8 @@ pub struct Config {
     pub name: String,
     /// How its children are started and stopped.
     pub child: child::Config,
+    /// What its children speak.
+    pub protocol: Protocol,
     /// Who shares an instance.
     pub isolation: Isolation,
     /// Instances kept started and ready.

@@ -190,7 +190,7 @@ impl Instance {
                 return Err(CallError::Gone);
             }
             // A session that ended in this very moment must not leave a call behind.
-            if peer.0 < FIRST_GREETER && !state.routes.has(peer.0) {
+            if peer.0 < FIRST_OF_OURS && !state.routes.has(peer.0) {
                 return Err(CallError::Gone);
             }
             if state.pending.len() >= MAX_PENDING {
@@ -420,7 +420,7 @@ fn decimal(mut number: u64, buffer: &mut [u8; 20]) -> &[u8] {
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
 /// Peers from here on are the gateway's own, and never attached.
-pub const FIRST_GREETER: PeerId = 1 << 63;
+pub const FIRST_OF_OURS: PeerId = 1 << 63;
 
 /// Calls in flight on one instance; beyond it a call is refused, so that a child that answers
 /// nothing holds a bounded amount of memory.

@@ -6,6 +6,7 @@
 //! never given to another.
 
 mod lease;
+mod probe;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -64,6 +65,7 @@ pub struct Backend {
     warmed: Notify,
     /// Held while a common instance is started.
     starting: tokio::sync::Mutex<()>,
+    eras: probe::Eras,
     drain: Drain,
     log: audit::Current,
     me: Weak<Backend>,
@@ -110,6 +112,7 @@ impl Backend {
             state: Mutex::default(),
             warmed: Notify::new(),
             starting: tokio::sync::Mutex::default(),
+            eras: probe::Eras::default(),
             me: me.clone(),
             config,
             spawner,
