@@ -25,6 +25,7 @@ use crate::{
     backend::{
         call::{Call, CallError, Failure, Outcome, Peer, PeerId},
         child::Stderr,
+        names::Catalogue,
         outbox::Outbox,
         routes::Routes,
     },
@@ -50,6 +51,7 @@ pub struct Instance {
     /// Serves several principals: never asked to carry sampling, elicitation or roots.
     mixed: bool,
     pub(super) outbox: Outbox,
+    pub(super) names: Catalogue,
     next_ticket: AtomicU64,
     /// The child answered at least one call.
     answered: AtomicBool,
@@ -95,6 +97,7 @@ impl Instance {
             limits,
             mixed,
             outbox: Outbox::new(limits.max_outbox),
+            names: Catalogue::default(),
             next_ticket: AtomicU64::new(1),
             answered: AtomicBool::new(false),
             stderr: OnceLock::new(),
@@ -197,6 +200,7 @@ impl Instance {
                 return Err(CallError::Busy);
             }
             if self.mixed
+                && peer.0 < FIRST_OF_OURS
                 && state
                     .last_caller
                     .replace(peer.0)

@@ -24,7 +24,7 @@ use crate::{
         },
     },
     limit::{InFlight, Limited},
-    policy::{Circumstances, Denied, Permit},
+    policy::{Circumstances, Denied, Listed, Permit},
     session::{Admitted, EndReason, SendError, Session, empty_result, peer::failure_error},
 };
 
@@ -131,7 +131,9 @@ async fn hand_over(
         // It was counted when its session opened. What is denied counts too.
         granted.throttle().map_err(Refusal::Limited)?;
     }
-    let permit = check(granted, session, frame).map_err(Refusal::Denied)?;
+    // Also for what is hidden, so that it doesn't show by being refused sooner.
+    let listed = session.listed(granted.access.lists_for(&frame)).await;
+    let permit = check(granted, session, frame, &listed).map_err(Refusal::Denied)?;
     let frame = permit.frame();
     let slot = match frame.method() {
         "initialize" => InFlight::free(),
@@ -214,10 +216,15 @@ async fn tell(granted: &Granted, session: &Session, frame: Frame) -> Result<(), 
         granted.throttle().map_err(Refusal::Limited)?;
         granted.count(None).map_err(Refusal::Limited)?;
     }
-    let permit = check(granted, session, frame).map_err(Refusal::Denied)?;
+    let initialized = frame.method() == "notifications/initialized";
+    let permit = check(granted, session, frame, &Listed::unknown()).map_err(Refusal::Denied)?;
     let recorded = record::decide(granted, session, &permit).await;
     recorded.map_err(|_| Refusal::Unrecorded)?;
-    session.notify(permit).map_err(Refusal::Send)
+    session.notify(permit).map_err(Refusal::Send)?;
+    if initialized {
+        session.list_ahead(&granted.access);
+    }
+    Ok(())
 }
 
 /// A response to what the child asked.
@@ -252,13 +259,18 @@ fn tool_of(frame: &Frame) -> Option<Cow<'_, str>> {
 }
 
 /// Asks policy, and tells the log what its rules say.
-fn check(granted: &Granted, session: &Session, frame: Frame) -> Result<Permit, Denied> {
+fn check(
+    granted: &Granted,
+    session: &Session,
+    frame: Frame,
+    listed: &Listed,
+) -> Result<Permit, Denied> {
     let at = Circumstances {
         client: granted.address,
         session: session.digest(),
         time: SystemTime::now(),
     };
-    let checked = granted.access.check(frame, &at);
+    let checked = granted.access.check_listed(frame, &at, listed);
     let notes = match &checked {
         Ok(permit) => permit.notes(),
         Err(denied) => denied.notes(),

@@ -148,7 +148,10 @@ impl Access {
         let target = Target::of(&frame)?;
         self.check_target(&target, listed)?;
         let prune = match &target {
-            Target::Resource(uri) if inner.hides.resources => Prune::of_errors_about(uri),
+            // What isn't known to be there may be missing.
+            Target::Resource(uri) if inner.hides.resources && !listed.is_whole() => {
+                Prune::of_errors_about(uri)
+            }
             _ if inner.restricted => Prune::of_answer_to(frame.method(), self),
             _ => Prune::nothing(),
         };

@@ -56,6 +56,12 @@ impl Names {
         Ok(next)
     }
 
+    /// True without any name.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     /// True when the child lists it.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
@@ -94,6 +100,12 @@ impl Listed {
             lists: [first, second.flatten()],
             whole,
         }
+    }
+
+    /// True when every list that was asked for is known.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.whole
     }
 
     /// True when the child surely doesn't have it.

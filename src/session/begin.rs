@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::{
     backend::LeaseError,
     frame::Frame,
+    policy::{Access, List, Listed},
     session::{EndReason, SendError, Session, version},
 };
 
@@ -75,6 +76,19 @@ impl Session {
             self.end(EndReason::Instance);
         }
         result
+    }
+
+    /// What the child has of what a message may be about, as far as that is known.
+    pub(crate) async fn listed(&self, lists: &[List]) -> Listed {
+        match lists {
+            [] => Listed::unknown(),
+            _ => self.backend.listed(&self.instance, lists).await,
+        }
+    }
+
+    /// Has the lists asked for that will be needed.
+    pub(crate) fn list_ahead(&self, access: &Access) {
+        self.backend.list_ahead(&self.instance, &access.lists());
     }
 
     /// Subscriptions on a common instance: true when the child has to be asked.

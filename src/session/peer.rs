@@ -162,16 +162,7 @@ pub(crate) fn too_much(answer: Bytes) -> Bytes {
 
 /// How an answer is recorded.
 fn status_of(frame: &Frame) -> Status<'static> {
-    #[derive(serde::Deserialize)]
-    struct Error {
-        code: i64,
-    }
-    match frame.error() {
-        None => Status::Ok,
-        Some(error) => {
-            Status::Error(serde_json::from_slice::<Error>(error).map_or(0, |error| error.code))
-        }
-    }
+    frame.error_code().map_or(Status::Ok, Status::Error)
 }
 
 fn failure_status(failure: Failure) -> Status<'static> {

@@ -16,6 +16,7 @@ mod auth;
 mod batch;
 mod commands;
 mod drain;
+mod hidden;
 mod hostile_child;
 mod hostile_client;
 mod http_framing;

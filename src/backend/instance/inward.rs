@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::{
     backend::{
         call::{Call, Failure, Outcome, Peer, PeerId},
-        instance::{DOUBT, Instance},
+        instance::{DOUBT, FIRST_OF_OURS, Instance},
         routes::Routes,
     },
     frame,
@@ -62,7 +62,11 @@ impl Instance {
         if let Some(only) = state.routes.only().filter(|_| !self.mixed) {
             return Some(only);
         }
-        let mut calls = state.pending.values();
+        // What the gateway asks for itself is nobody's.
+        let mut calls = state
+            .pending
+            .values()
+            .filter(|call| call.peer_id < FIRST_OF_OURS);
         let first = calls.next()?;
         if calls.any(|other| other.peer_id != first.peer_id) {
             return None;
