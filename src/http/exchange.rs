@@ -23,6 +23,7 @@ use crate::{
         origin,
         record::{self, Sender},
         reject::Rejection,
+        review::review_opened,
         route::{Endpoint, Route},
         sse, streamable,
     },
@@ -31,7 +32,7 @@ use crate::{
     principal::Principal,
     session::{
         Session, SessionId, Transport,
-        table::{OpenError, Place},
+        table::{OpenError, Opening, Place},
     },
 };
 
@@ -75,7 +76,7 @@ pub(crate) async fn exchange(
         Err(rejection) => (None, Err(rejection)),
     };
     let mut response = treated.unwrap_or_else(|rejection| {
-        record::rejected(&snapshot.log, &sender, &rejection);
+        record::rejected(&server.strangers, &snapshot.log, &sender, &rejection);
         rejection.into_response()
     });
     if let Some(origin) = cors {
@@ -163,7 +164,7 @@ fn authenticate(
         }
         Err(error) => error,
     };
-    tracing::warn!(client = %ends.peer, reason = error.as_str(), "authentication failed");
+    tracing::debug!(client = %ends.peer, reason = error.as_str(), "authentication failed");
     // Only a key that could have been one is a guess: clients that ask without a key, or with what
     // another server wants, learn what is wanted here.
     if error == AuthError::Invalid {
@@ -252,6 +253,13 @@ impl Granted {
     pub(crate) fn reserve(&self) -> Result<Place, OpenError> {
         self.snapshot.logins.remember(self.address, &self.principal);
         self.server.sessions.reserve(&self.principal)
+    }
+
+    /// Opens a session in a place that was kept.
+    pub(crate) fn open(&self, place: Place, opening: Opening) -> Result<Arc<Session>, OpenError> {
+        let session = place.open(opening)?;
+        review_opened(&self.server, &session, &self.snapshot);
+        Ok(session)
     }
 
     /// The caller's own session on this backend and transport. Whatever else an id may name, it is

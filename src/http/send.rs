@@ -33,8 +33,10 @@ use crate::{
 pub(crate) enum Refusal {
     /// Policy.
     Denied(Denied),
-    /// The session or its instance.
+    /// The session or its instance, before anything was decided.
     Send(SendError),
+    /// The session or its instance, after it was let through: its outcome is recorded.
+    Lost(SendError),
     /// A limit.
     Limited(Limited),
     /// The audit log.
@@ -46,7 +48,7 @@ impl Refusal {
     pub(crate) fn answer(&self, id: &[u8]) -> (Bytes, Option<Duration>) {
         match self {
             Self::Denied(denied) => (denied_error(id, denied), None),
-            Self::Send(error) => (send_error(id, *error), error.retry_after()),
+            Self::Send(error) | Self::Lost(error) => (send_error(id, *error), error.retry_after()),
             Self::Limited(limited) => (
                 rate_error(id, limited.retry_after),
                 Some(limited.retry_after),
@@ -59,9 +61,8 @@ impl Refusal {
     pub(crate) fn code(&self) -> i32 {
         match self {
             Self::Denied(denied) => denied.code(),
-            Self::Send(SendError::Busy) | Self::Limited(_) => -32013,
-            Self::Send(SendError::Ended) => -32011,
-            Self::Send(_) => -32600,
+            Self::Send(error) | Self::Lost(error) => error.code(),
+            Self::Limited(_) => -32013,
             Self::Unrecorded => -32603,
         }
     }
@@ -71,7 +72,7 @@ impl Refusal {
         match self {
             Self::Denied(denied) => Some(denied.rule().map_or("policy", |rule| &**rule)),
             Self::Limited(_) => Some("limit"),
-            Self::Send(_) => Some("session"),
+            Self::Send(_) | Self::Lost(_) => Some("session"),
             Self::Unrecorded => Some("audit"),
         }
     }
@@ -157,11 +158,14 @@ async fn hand_over(
                 session.answer(lane, empty_result(&id));
                 return Ok(());
             }
-            Err(error) => return Err(Refusal::Send(error)),
+            Err(error) => {
+                pending.finish(Outcome::new(Status::Error(error.code().into())));
+                return Err(Refusal::Lost(error));
+            }
         }
     }
     let admitted = Admitted { slot, pending };
-    session.call(permit, lane, admitted).map_err(Refusal::Send)
+    session.call(permit, lane, admitted).map_err(Refusal::Lost)
 }
 
 /// Answers `initialize` on a common instance, which the gateway has greeted itself.
@@ -202,7 +206,7 @@ pub(crate) async fn notification(
         }
         Err(Refusal::Limited(limited)) => Err(Rejection::Rate(None, limited.retry_after)),
         Err(Refusal::Unrecorded) => Err(Rejection::Unrecorded),
-        Err(Refusal::Send(error)) => Err(refused(error)),
+        Err(Refusal::Send(error) | Refusal::Lost(error)) => Err(refused(error)),
     }
 }
 
@@ -219,8 +223,12 @@ async fn tell(granted: &Granted, session: &Session, frame: Frame) -> Result<(), 
     let initialized = frame.method() == "notifications/initialized";
     let permit = check(granted, session, frame, &Listed::unknown()).map_err(Refusal::Denied)?;
     let recorded = record::decide(granted, session, &permit).await;
-    recorded.map_err(|_| Refusal::Unrecorded)?;
-    session.notify(permit).map_err(Refusal::Send)?;
+    let pending = recorded.map_err(|_| Refusal::Unrecorded)?;
+    if let Err(error) = session.notify(permit) {
+        pending.finish(Outcome::new(Status::Error(error.code().into())));
+        return Err(Refusal::Lost(error));
+    }
+    pending.forget();
     if initialized {
         session.list_ahead(&granted.access);
     }

@@ -17,7 +17,7 @@ impl Session {
     /// Ends the session: what is in flight is cancelled, the instance given back, the streams end
     /// when they were read.
     pub fn end(&self, reason: EndReason) {
-        let lease = {
+        let (lease, _unanswered) = {
             let mut state = self.state.lock();
             if state.ended.is_some() {
                 return;
@@ -25,7 +25,7 @@ impl Session {
             state.ended = Some(reason);
             state.calls.clear();
             state.streams.finish();
-            state.lease.take()
+            (state.lease.take(), std::mem::take(&mut state.asked))
         };
         tracing::info!(
             session = self.number,
@@ -67,6 +67,7 @@ impl Session {
 
     /// Ends the session if its time is over.
     pub(crate) fn sweep(&self, now: Instant, config: &Config) {
+        self.record_unanswered(now);
         let over = self.overdue(now, config);
         if over == Some(EndReason::NoStart) {
             self.fail_start();
@@ -114,7 +115,17 @@ impl Session {
     /// The child has not answered `initialize`: the client gets an error, the backend a failure.
     fn fail_start(&self) {
         let mut state = self.state.lock();
-        if let Some(Starting { id, lane, .. }) = state.starting.take() {
+        let ticket = state.starting.as_ref().and_then(|starting| {
+            let ticket = state.calls.get(&starting.id).copied();
+            ticket.filter(|ticket| *ticket > 0)
+        });
+        if let Some(ticket) = ticket {
+            state.starting = None;
+            drop(state);
+            let failure = Failure::NotStarted;
+            self.instance.give_up(self.number, ticket, failure);
+            state = self.state.lock();
+        } else if let Some(Starting { id, lane, .. }) = state.starting.take() {
             let error = peer::failure_error(&id, Failure::NotStarted);
             state.streams.answer(lane, Some(error));
         }

@@ -53,10 +53,24 @@ impl Peer for Session {
     }
 
     fn request(&self, frame: Frame) -> bool {
-        self.send(frame)
+        let put = self.access().permits_from_child(&frame);
+        // Before the client can answer.
+        self.record_question(&frame, put);
+        if !put {
+            return false;
+        }
+        let id = frame.id_bytes();
+        let sent = self.send(frame);
+        if !sent {
+            self.record_unsent(id.as_deref());
+        }
+        sent
     }
 
     fn notify(&self, frame: Frame) {
+        if frame.method() == "notifications/cancelled" {
+            self.record_withdrawal(&frame);
+        }
         self.send(frame);
     }
 

@@ -22,7 +22,9 @@ use crate::{
     drain::Drain,
     policy::Access,
     principal::Principal,
-    session::{Bounds, Budget, Config, EndReason, Session, SessionId, State, Streams, Transport},
+    session::{
+        Asked, Bounds, Budget, Config, EndReason, Session, SessionId, State, Streams, Transport,
+    },
 };
 
 /// Why no session was opened.
@@ -271,6 +273,7 @@ fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Openin
             // A standing stream that never comes is as good as one that broke.
             broken: (opening.transport == Transport::Sse).then_some(now),
             lease: Some(opening.lease),
+            asked: Asked::default(),
             ended: None,
         }),
         table: Arc::downgrade(table),

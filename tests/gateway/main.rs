@@ -26,6 +26,7 @@ mod limits;
 mod memory;
 mod origin;
 #[allow(dead_code, reason = "a subject may need what no other has used yet")]
+mod outcomes;
 mod process;
 mod refusals;
 mod reload;
