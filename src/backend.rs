@@ -3,6 +3,7 @@
 pub mod ask;
 pub mod breaker;
 pub mod call;
+pub mod capabilities;
 pub mod child;
 pub mod era;
 pub mod handshake;
@@ -17,9 +18,13 @@ use std::time::Duration;
 
 pub use self::{
     call::{Call, CallError, Failure, Outcome, Peer, PeerId},
+    capabilities::Capabilities,
     era::{Discovered, Era, Protocol},
     instance::Instance,
-    pool::{Backend, Lease, LeaseError},
+    pool::{
+        Backend, Lease, LeaseError,
+        keyed::{Need, SeatLease, Usage},
+    },
 };
 
 /// Who shares one instance.

@@ -6,6 +6,7 @@
 //! the peer that it belongs to or nobody; no lock is held while a peer is called.
 
 mod inward;
+pub mod single;
 
 use std::{
     collections::BTreeMap,
@@ -70,8 +71,8 @@ pub struct Instance {
 
 #[derive(Default)]
 struct State {
-    /// By child-side id. Ids grow with time and every call has the same time limit, so the first
-    /// entry is the one that is due first.
+    /// By child-side id. Ids grow with time and every call that has a time limit has the same, so
+    /// the first of those is the one that is due first.
     pending: BTreeMap<u64, Waiting>,
     routes: Routes,
     /// The places of calls that were given up, while the child may still work on them: by
@@ -89,6 +90,8 @@ struct Waiting {
     peer_id: PeerId,
     peer: Arc<dyn Peer>,
     call: Call,
+    /// It has no time limit: it is answered when the client has heard enough.
+    endless: bool,
 }
 
 impl Instance {
@@ -219,6 +222,7 @@ impl Instance {
                 peer_id: peer.0,
                 peer: peer.1.clone(),
                 call,
+                endless: frame.method() == "subscriptions/listen",
             };
             state.pending.insert(ticket, pending);
         }

@@ -217,6 +217,7 @@ impl Level {
             (Self::Params, b"elicitationId") => Part::ElicitationId,
             (Self::Params, b"inputResponses") => Part::InputResponses,
             (Self::Params, b"requestState") => Part::RequestState,
+            (Self::Params, b"task") => Part::Task,
             (Self::Meta, b"progressToken") => Part::MetaToken,
             (Self::Meta, b"io.modelcontextprotocol/protocolVersion") => Part::MetaVersion,
             (Self::Meta, b"io.modelcontextprotocol/clientCapabilities") => Part::MetaCapabilities,

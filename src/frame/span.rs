@@ -57,6 +57,7 @@ pub(super) enum Part {
     ElicitationId,
     InputResponses,
     RequestState,
+    Task,
     // From here on: inside `params._meta`.
     MetaToken,
     MetaVersion,

@@ -17,6 +17,8 @@ pub enum Member {
     InputResponses,
     /// `params.requestState`.
     RequestState,
+    /// `params.task`.
+    Task,
     /// `params._meta["io.modelcontextprotocol/protocolVersion"]`.
     MetaVersion,
     /// `params._meta["io.modelcontextprotocol/clientCapabilities"]`.
@@ -34,6 +36,7 @@ impl Member {
         match self {
             Self::InputResponses => Part::InputResponses,
             Self::RequestState => Part::RequestState,
+            Self::Task => Part::Task,
             Self::MetaVersion => Part::MetaVersion,
             Self::MetaCapabilities => Part::MetaCapabilities,
             Self::MetaClientInfo => Part::MetaClientInfo,

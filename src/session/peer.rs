@@ -179,7 +179,7 @@ fn status_of(frame: &Frame) -> Status<'static> {
     frame.error_code().map_or(Status::Ok, Status::Error)
 }
 
-fn failure_status(failure: Failure) -> Status<'static> {
+pub(crate) fn failure_status(failure: Failure) -> Status<'static> {
     match failure {
         Failure::Crashed => Status::Crashed,
         Failure::Unreadable => Status::Error(-32011),

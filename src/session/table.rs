@@ -49,6 +49,8 @@ pub struct Table {
     /// What may wait for readers, of everybody and of each principal.
     budget: Arc<Budget>,
     shares: Mutex<HashMap<Principal, Weak<Budget>>>,
+    /// What may be kept for `Last-Event-ID`, of everybody.
+    kept: Arc<Budget>,
     log: audit::Current,
 }
 
@@ -81,6 +83,9 @@ impl Table {
             counts: Mutex::default(),
             budget,
             shares: Mutex::default(),
+            kept: Arc::new(Budget::new(
+                config.replay_buffer.saturating_mul(FULL_BUFFERS),
+            )),
             log,
         })
     }
@@ -179,6 +184,12 @@ impl Table {
         self.budget.sweep(now);
     }
 
+    /// What may wait for the readers of a principal.
+    pub(crate) fn budget(&self, principal: &Principal) -> Arc<Budget> {
+        let limit = self.config.read().max_waiting + SLACK;
+        self.share(principal, limit)
+    }
+
     /// What may wait for the readers of one principal: a quarter, so that one can't starve all.
     fn share(&self, principal: &Principal, limit: usize) -> Arc<Budget> {
         let mut shares = self.shares.lock();
@@ -246,6 +257,7 @@ fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Openin
         replay: config.replay_buffer,
         waiting: config.max_waiting,
         budget: table.share(&principal, config.max_waiting + SLACK),
+        kept: table.kept.clone(),
     };
     let now = Instant::now();
     Arc::new_cyclic(|me| Session {
@@ -283,6 +295,9 @@ fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Openin
 
 /// The longest message grows a little when it gets its client's id.
 const SLACK: usize = 64 * 1024;
+/// So many replay buffers may be full at once. Few ever hold more than a few events; beyond that a
+/// session keeps less, and its client may have to begin anew after a break.
+const FULL_BUFFERS: usize = 256;
 /// How often sessions are looked over.
 const SWEEP: Duration = Duration::from_millis(500);
 

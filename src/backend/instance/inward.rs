@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::{
     backend::{
         call::{Call, Failure, Outcome, Peer, PeerId},
-        instance::{DOUBT, FIRST_OF_OURS, Instance},
+        instance::{DOUBT, Instance, Waiting, single::takes_part},
         routes::Routes,
     },
     frame,
@@ -65,14 +65,12 @@ impl Instance {
         if self.mixed && state.doubtful_until.is_some_and(|end| end > Instant::now()) {
             return None;
         }
-        if let Some(only) = state.routes.only().filter(|_| !self.mixed) {
+        let only = state.routes.only().filter(|(id, _)| takes_part(*id));
+        if let Some(only) = only.filter(|_| !self.mixed) {
             return Some(only);
         }
-        // What the gateway asks for itself is nobody's.
-        let mut calls = state
-            .pending
-            .values()
-            .filter(|call| call.peer_id < FIRST_OF_OURS);
+        let speaks = |waiting: &&Waiting| takes_part(waiting.peer_id) && !waiting.endless;
+        let mut calls = state.pending.values().filter(speaks);
         let first = calls.next()?;
         if calls.any(|other| other.peer_id != first.peer_id) {
             return None;
@@ -88,11 +86,13 @@ impl Instance {
             let mut state = self.state.lock();
             let before = now.checked_sub(self.limits.request_timeout);
             unanswered = before.map(|b| state.routes.overdue(b)).unwrap_or_default();
-            while let Some(entry) = state.pending.first_entry() {
-                if entry.get().call.started + self.limits.request_timeout > now {
-                    break;
-                }
-                due.push(entry.remove_entry());
+            let limited = state.pending.iter().filter(|(_, waiting)| !waiting.endless);
+            let over: Vec<u64> = limited
+                .take_while(|(_, w)| w.call.started + self.limits.request_timeout <= now)
+                .map(|(ticket, _)| *ticket)
+                .collect();
+            for ticket in over {
+                due.extend(state.pending.remove_entry(&ticket));
             }
             state.lingering.retain(|_, (_, until)| *until > now);
             if !due.is_empty() {
