@@ -40,20 +40,25 @@ impl Names {
         let mut next = Next::Nothing;
         for (name, value) in &members.0 {
             if name == list.field() {
-                let items: Vec<&RawValue> =
-                    serde_json::from_str(value.get()).map_err(|_| Unlistable)?;
-                for item in items {
-                    // What can't be read is shown to nobody either.
-                    let item = serde_json::from_str::<Members<'_>>(item.get());
-                    if let Some(name) = item.ok().and_then(|item| list.name_of(&item)) {
-                        self.insert(name)?;
-                    }
-                }
+                self.add_items(list, value).ok_or(Unlistable)?;
             } else if name == "nextCursor" && value.get() != "null" {
                 next = Next::Page(value.get().into());
             }
         }
         Ok(next)
+    }
+
+    /// `None`: the list can't be read, or is too long.
+    fn add_items(&mut self, list: List, items: &RawValue) -> Option<()> {
+        let items: Vec<&RawValue> = serde_json::from_str(items.get()).ok()?;
+        for item in items {
+            // An item that can't be read is shown to nobody either.
+            let item = serde_json::from_str::<Members<'_>>(item.get()).ok();
+            if let Some(name) = item.and_then(|item| list.name_of(&item)) {
+                self.insert(name).ok()?;
+            }
+        }
+        Some(())
     }
 
     /// True without any name.
