@@ -112,6 +112,9 @@ pub(crate) fn call(peer: &Peer, id: &str, line: &Line) {
         peer.refuse(id, -32000, &format!("what is {name}?"));
         return;
     }
+    if name == "changed" {
+        CHANGED.store(true, Ordering::SeqCst);
+    }
     if plain(peer, id, line, name) || conversation(peer, id, line, name) {
         return;
     }
@@ -225,7 +228,6 @@ fn conversation(peer: &Peer, id: &str, line: &Line, name: &str) -> bool {
         "roots" => ask(peer, id, line, "roots/list", &Value::Null),
         "changed" => {
             let what = line.argument("what").as_str().unwrap_or("tools");
-            CHANGED.store(true, Ordering::SeqCst);
             peer.notify(&format!("notifications/{what}/list_changed"), &json!({}));
             text(peer, id, "done");
         }
