@@ -182,6 +182,12 @@ impl Frame {
         &self.bytes
     }
 
+    /// The message alone; nothing is copied or counted.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
+
     /// What it is.
     #[must_use]
     pub fn kind(&self) -> Kind {

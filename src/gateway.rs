@@ -26,6 +26,7 @@ use crate::{
     http::{self, Ends, Served, Server, Snapshot, connection, origin::Origins},
     limit::{BackendLimits, Logins, Rates},
     listener::{self, Accepted, Listener},
+    policy::Accesses,
     session::{self, table::Table},
     tls::Acceptor,
 };
@@ -197,6 +198,7 @@ fn serve_backend(entry: &BackendEntry, spawner: &Arc<Spawner>, log: &audit::Curr
     Served {
         backend,
         filter: entry.filter.clone(),
+        accesses: Accesses::default(),
         limits: Arc::new(BackendLimits::new(&entry.limits)),
         circles: Arc::default(),
     }

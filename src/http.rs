@@ -6,6 +6,7 @@
 
 pub(crate) mod body;
 pub mod connection;
+pub mod event;
 mod exchange;
 pub mod guard;
 pub mod origin;
@@ -73,6 +74,8 @@ pub struct Served {
     pub backend: Arc<Backend>,
     /// Its own filter.
     pub filter: filter::Config,
+    /// What principals may do on it, as far as that was asked before.
+    pub accesses: policy::Accesses,
     /// How much one principal may ask of it.
     pub limits: Arc<BackendLimits>,
     /// What is known of its children for requests without a session.

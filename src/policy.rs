@@ -8,6 +8,7 @@ mod access;
 pub mod cel;
 pub mod filter;
 mod fuzz;
+mod granted;
 pub mod listed;
 mod pattern;
 pub mod prune;
@@ -28,6 +29,7 @@ use crate::{
 pub use self::{
     access::Access,
     fuzz::fuzz_policy,
+    granted::Accesses,
     listed::{Listed, Names},
     pattern::PatternError,
     prune::{List, Prune, Unreadable},

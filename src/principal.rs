@@ -65,6 +65,12 @@ impl Principal {
         self.inner.method
     }
 
+    /// Distinguishes this very value and its clones from every other one alive, namesakes included.
+    #[must_use]
+    pub fn address(&self) -> usize {
+        Arc::as_ptr(&self.inner).addr()
+    }
+
     /// Its name, unique within its method.
     #[must_use]
     pub fn name(&self) -> &str {

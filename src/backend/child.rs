@@ -41,6 +41,7 @@ mod command;
 mod kin;
 pub mod launcher;
 mod process;
+mod room;
 mod spawner;
 mod spec;
 mod stderr;
@@ -51,6 +52,7 @@ use tokio::net::unix::pipe;
 
 use crate::secret::Secret;
 
+pub(super) use self::room::{NARROW, widen};
 pub use self::{
     command::resolve,
     process::{Exit, Process},

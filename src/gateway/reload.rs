@@ -16,6 +16,7 @@ use crate::{
     http::{self, Served, Snapshot},
     limit::BackendLimits,
     listener::Listener,
+    policy::Accesses,
     session::EndReason,
     tls::Acceptor,
 };
@@ -141,6 +142,7 @@ fn keep_backend(entry: &BackendEntry, before: &Config, kept: &Served) -> Served 
     Served {
         backend: kept.backend.clone(),
         filter: entry.filter.clone(),
+        accesses: Accesses::default(),
         limits,
         circles: kept.circles.clone(),
     }

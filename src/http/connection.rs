@@ -87,7 +87,8 @@ async fn answer(
 ) -> Result<Response<Body>, Infallible> {
     let span =
         tracing::debug_span!("request", method = %request.method(), path = request.uri().path());
-    let response = exchange(&server, ends, request)
+    // Boxed: hyper keeps room for the future as long as the connection lives, and most are idle.
+    let response = Box::pin(exchange(&server, ends, request))
         .instrument(span.clone())
         .await;
     tracing::debug!(parent: &span, status = response.status().as_u16(), "answered");

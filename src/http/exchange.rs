@@ -127,7 +127,8 @@ async fn treat(
     };
     let served = snapshot.backends.get(backend).ok_or(Rejection::NotFound)?;
     sender.backend = Some(backend.to_owned());
-    let access = snapshot.policy.access(&principal, backend, &served.filter);
+    let work_out = || snapshot.policy.access(&principal, backend, &served.filter);
+    let access = served.accesses.of(&principal, work_out);
     let access = access.ok_or(Rejection::Forbidden)?;
     let granted = Granted {
         server: server.clone(),

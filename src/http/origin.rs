@@ -61,7 +61,11 @@ impl Origins {
             (Some(host), _) | (None, Some(host)) => host,
             (None, None) => return Err(Rejection::BadRequest("No Host")),
         };
-        if self.knows_host(&host.to_ascii_lowercase(), local) {
+        let known = match host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            true => self.knows_host(&host.to_ascii_lowercase(), local),
+            false => self.knows_host(host, local),
+        };
+        if known {
             Ok(())
         } else {
             Err(Rejection::Misdirected)

@@ -54,9 +54,9 @@ impl Session {
         let event = Event {
             principal: Some(&self.principal),
             client: Some(self.client),
-            backend: Some(self.instance.backend()),
+            backend: Some(self.backend.config().name.as_str()),
             session: Some(self.audit_digest),
-            instance: Some(self.instance.number()),
+            instance: Some(self.instance_number()),
             id: frame.id(),
             method: Some(frame.method()),
             decision: Some(decision),
@@ -105,7 +105,7 @@ impl Session {
 
     /// Records the questions that the client has not answered in time.
     pub(super) fn record_unanswered(&self, now: Instant) {
-        let timeout = self.instance.limits().request_timeout;
+        let timeout = self.upstream.instance().limits().request_timeout;
         let Some(before) = now.checked_sub(timeout) else {
             return;
         };

@@ -63,7 +63,8 @@ impl Session {
             .await
             .map(|result| version::offer(result, asked.as_deref()));
         let mut state = self.state.lock();
-        state.greeting = false;
+        // After a refusal its end is put off further: there may be a bridge.
+        state.greeting = matches!(result, Err(LeaseError::Refused { .. }));
         if let Ok(result) = &result {
             state.agreed = true;
             state.version = version::agreed(result);
@@ -72,7 +73,7 @@ impl Session {
             state.lease = Some(lease);
         }
         drop(state);
-        if result.is_ok() && self.instance.has_ended() {
+        if result.is_ok() && self.upstream.instance().has_ended() {
             self.end(EndReason::Instance);
         }
         result
@@ -82,13 +83,18 @@ impl Session {
     pub(crate) async fn listed(&self, lists: &[List]) -> Listed {
         match lists {
             [] => Listed::unknown(),
-            _ => self.backend.listed(&self.instance, lists).await,
+            // Behind a bridge the child says itself what it doesn't have.
+            _ if self.upstream.bridge().is_some() => Listed::unknown(),
+            _ => self.backend.listed(self.upstream.instance(), lists).await,
         }
     }
 
     /// Has the lists asked for that will be needed.
     pub(crate) fn list_ahead(&self, access: &Access) {
-        self.backend.list_ahead(&self.instance, &access.lists());
+        if self.upstream.bridge().is_none() {
+            let instance = self.upstream.instance();
+            self.backend.list_ahead(instance, &access.lists());
+        }
     }
 
     /// Subscriptions on a common instance: true when the child has to be asked.
@@ -100,13 +106,13 @@ impl Session {
         match frame.method() {
             // The child is asked each time: only it knows whether the resource is there.
             "resources/subscribe" => {
-                if self.instance.subscribe(self.number, &uri) {
+                if self.upstream.instance().subscribe(self.number, &uri) {
                     Ok(true)
                 } else {
                     Err(SendError::Busy)
                 }
             }
-            "resources/unsubscribe" => Ok(self.instance.unsubscribe(self.number, &uri)),
+            "resources/unsubscribe" => Ok(self.upstream.instance().unsubscribe(self.number, &uri)),
             _ => Ok(true),
         }
     }

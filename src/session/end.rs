@@ -3,7 +3,7 @@
 //! Invariant: when a session has ended its calls are cancelled, its instance is given back, and its
 //! streams end when they were read.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -29,12 +29,12 @@ impl Session {
         };
         tracing::info!(
             session = self.number,
-            backend = self.instance.backend(),
+            backend = self.upstream.instance().backend(),
             principal = self.principal.name(),
             ?reason,
             "session ended"
         );
-        self.instance.detach(self.number);
+        self.upstream.detach(self.number);
         drop(lease);
         self.record(Name::SessionClose, Some(Status::Other(reason.as_str())));
         if let Some(table) = self.table.upgrade() {
@@ -50,9 +50,9 @@ impl Session {
         table.log().note(&Event {
             principal: Some(&self.principal),
             client: Some(self.client),
-            backend: Some(self.instance.backend()),
+            backend: Some(self.upstream.instance().backend()),
             session: Some(self.audit_digest),
-            instance: Some(self.instance.number()),
+            instance: Some(self.upstream.instance().number()),
             decision: (name == Name::SessionOpen).then_some(Decision::Allow),
             status,
             ..Event::new(name)
@@ -68,6 +68,7 @@ impl Session {
     /// Ends the session if its time is over.
     pub(crate) fn sweep(&self, now: Instant, config: &Config) {
         self.record_unanswered(now);
+        self.upstream.tick(now);
         let over = self.overdue(now, config);
         if over == Some(EndReason::NoStart) {
             self.fail_start();
@@ -95,6 +96,9 @@ impl Session {
             state.broken.get_or_insert(now);
         }
         state.streams.cut_stalled(now);
+        if let Some(before) = now.checked_sub(SILENCE) {
+            state.streams.break_silence(before);
+        }
         if state
             .broken
             .is_some_and(|since| since + config.resume_grace <= now)
@@ -114,18 +118,20 @@ impl Session {
 
     /// The child has not answered `initialize`: the client gets an error, the backend a failure.
     fn fail_start(&self) {
-        let mut state = self.state.lock();
+        let state = self.state.lock();
         let ticket = state.starting.as_ref().and_then(|starting| {
             let ticket = state.calls.get(&starting.id).copied();
             ticket.filter(|ticket| *ticket > 0)
         });
+        drop(state);
         if let Some(ticket) = ticket {
-            state.starting = None;
-            drop(state);
             let failure = Failure::NotStarted;
-            self.instance.give_up(self.number, ticket, failure);
-            state = self.state.lock();
-        } else if let Some(Starting { id, lane, .. }) = state.starting.take() {
+            self.upstream.give_up(self.number, ticket, failure);
+        }
+        let mut state = self.state.lock();
+        if let Some(Starting { id, lane, .. }) = state.starting.take()
+            && state.calls.contains_key(&id)
+        {
             let error = peer::failure_error(&id, Failure::NotStarted);
             state.streams.answer(lane, Some(error));
         }
@@ -134,3 +140,6 @@ impl Session {
         }
     }
 }
+
+/// A POST that has heard nothing for so long becomes a stream.
+const SILENCE: Duration = Duration::from_secs(10);

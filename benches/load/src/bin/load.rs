@@ -30,6 +30,8 @@ load --target pipe [options] -- COMMAND [ARG...]
   --hold S           with --idle: how long they idle, at most 3600          [0]
   --modern           calls of the revision without sessions, on Streamable HTTP
   --openers N        sessions being opened at once                          [4]
+  --patience S       what a client waits after a refusal (Streamable HTTP)  [0]
+  --sources N        loopback addresses to come from, in turns              [1]
   --pid PID          the server's process: its processor time and memory
 
 Exit code 1 when an answer was lost, wrong or stray.";
@@ -101,6 +103,7 @@ fn parse(mut args: pico_args::Arguments, command: Vec<OsString>) -> anyhow::Resu
         warm_up: seconds(args.opt_value_from_str("--warm-up")?.unwrap_or(0.5))?,
         measure: seconds(args.opt_value_from_str("--seconds")?.unwrap_or(5.0))?,
         drain: seconds(args.opt_value_from_str("--drain")?.unwrap_or(10.0))?,
+        patience: seconds(args.opt_value_from_str("--patience")?.unwrap_or(0.0))?,
         shape: Shape {
             payload: args
                 .opt_value_from_str("--payload")?
@@ -112,13 +115,14 @@ fn parse(mut args: pico_args::Arguments, command: Vec<OsString>) -> anyhow::Resu
         },
         pid: args.opt_value_from_str("--pid")?,
     };
+    let sources: u8 = args.opt_value_from_str("--sources")?.unwrap_or(1);
     let hold = seconds(args.opt_value_from_str("--hold")?.unwrap_or(0.0))?;
     if let Some(word) = args.finish().first() {
         bail!("unknown argument {}", word.to_string_lossy());
     }
     let server = || -> anyhow::Result<Rc<Server>> {
         let url = url.as_deref().context("--url is missing")?;
-        let endpoint = Endpoint::load(url, ca.as_deref(), http2)?;
+        let endpoint = Endpoint::load(url, ca.as_deref(), http2)?.from_sources(sources);
         Ok(Rc::new(Server {
             endpoint,
             key: key.clone(),
