@@ -8,6 +8,7 @@ pub mod child;
 pub mod era;
 pub mod handshake;
 pub mod instance;
+pub mod names;
 pub mod outbox;
 pub mod pool;
 pub mod pump;

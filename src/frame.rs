@@ -233,6 +233,17 @@ impl Frame {
         self.raw(Part::Error)
     }
 
+    /// `error.code`, 0 where there is an error without one.
+    #[must_use]
+    pub fn error_code(&self) -> Option<i64> {
+        #[derive(serde::Deserialize)]
+        struct Error {
+            code: i64,
+        }
+        let error = serde_json::from_slice(self.error()?);
+        Some(error.map_or(0, |error: Error| error.code))
+    }
+
     /// `params.name` where it is a string; see [`Frame::has_name`].
     #[must_use]
     pub fn name(&self) -> Option<Cow<'_, str>> {

@@ -138,6 +138,7 @@ impl Gateway {
         shared
             .drain
             .spawn(shared.server.sessions().clone().sweep(shared.drain.clone()));
+        shared.drain.spawn(shared.server.clone().tell_left_out());
         shared
             .drain
             .spawn(reload::watch_certificates(shared.clone()));

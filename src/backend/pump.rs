@@ -299,7 +299,7 @@ fn request(instance: &Arc<Instance>, frame: Frame) {
     }
 }
 
-fn notification(instance: &Instance, frame: Frame) {
+fn notification(instance: &Arc<Instance>, frame: Frame) {
     let method = frame.method();
     if let Some(id) = frame.subscription_id() {
         let listener = ticket(id).and_then(|ticket| instance.listener(ticket));
@@ -322,6 +322,8 @@ fn notification(instance: &Instance, frame: Frame) {
             peer.notify(frame.rewritten(&[(Slot::CancelledId, text.as_bytes())]));
         }
     } else if method.ends_with("/list_changed") {
+        // Before anybody hears of it: who calls what is new waits for the new list.
+        instance.names.changed(instance, method);
         let peers = instance.with_routes(|routes| routes.all());
         peers
             .into_iter()

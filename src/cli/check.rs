@@ -19,10 +19,7 @@ pub fn run(args: &CheckArgs) -> ExitCode {
 /// [`run`] in a world of the caller's.
 pub fn run_in(args: &CheckArgs, world: &dyn Environment, err: &mut dyn Write) -> ExitCode {
     let (text, code) = match Config::load_in(&args.config, Strictness::Check, world) {
-        Ok(config) => match config.audit.as_ref().map(crate::audit::Config::examine) {
-            Some(Err(error)) => (format!("error: {error}\n"), 1),
-            _ => good(args, &config),
-        },
+        Ok(config) => good(args, &config),
         Err(problems) => (problems.for_stderr(), 1),
     };
     // Nothing is left to tell it to when standard error is gone; the code still says it.

@@ -7,8 +7,14 @@ use std::{
     ffi::OsString,
     fs::File,
     io::{self, Read},
+    net::SocketAddr,
     path::Path,
     time::SystemTime,
+};
+
+use crate::{
+    audit,
+    listener::{self, BindError},
 };
 
 /// The world as a configuration sees it.
@@ -30,6 +36,21 @@ pub trait Environment {
 
     /// True when the path is a folder.
     fn folder(&self, path: &Path) -> bool;
+
+    /// What keeps files from being made in a folder, if anything does.
+    fn unwritable(&self, _folder: &Path) -> Option<io::Error> {
+        None
+    }
+
+    /// What keeps an address, one of these, from being listened on, if anything does.
+    fn unbindable(&self, _address: SocketAddr, _all: &[SocketAddr]) -> Option<BindError> {
+        None
+    }
+
+    /// What keeps an audit log from being opened, if anything does.
+    fn unfit_log(&self, _log: &audit::Config) -> Option<audit::OpenError> {
+        None
+    }
 
     /// The time against which expiries are judged.
     fn now(&self) -> SystemTime;
@@ -63,6 +84,19 @@ impl Environment for Process {
     fn exposed(&self, path: &Path) -> bool {
         use std::os::unix::fs::PermissionsExt;
         std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o044 != 0)
+    }
+
+    fn unwritable(&self, folder: &Path) -> Option<io::Error> {
+        let allowed = nix::unistd::eaccess(folder, nix::unistd::AccessFlags::W_OK);
+        allowed.err().map(io::Error::from)
+    }
+
+    fn unbindable(&self, address: SocketAddr, all: &[SocketAddr]) -> Option<BindError> {
+        listener::examine(address, all).err()
+    }
+
+    fn unfit_log(&self, log: &audit::Config) -> Option<audit::OpenError> {
+        log.examine().err()
     }
 
     #[cfg(not(unix))]

@@ -7,7 +7,8 @@
 use std::{net::SocketAddr, path::Path};
 
 use super::{
-    clients, context::Span, expand::Text, pem, problem::Problem, server::Hosts, table::Table,
+    Strictness, clients, context::Span, expand::Text, pem, problem::Problem, server::Hosts,
+    table::Table,
 };
 use crate::tls;
 
@@ -101,6 +102,7 @@ fn source(table: &mut Table<'_>, hosts: &Hosts<'_>) -> tls::Source {
         return tls::Source::None;
     }
     if self_signed {
+        writable(table);
         return tls::Source::SelfSigned {
             dir: table.cx.base.to_path_buf(),
             names: hosts.certified(),
@@ -134,6 +136,25 @@ fn source(table: &mut Table<'_>, hosts: &Hosts<'_>) -> tls::Source {
     match (cert, key) {
         (Some(cert), Some(key)) => files(table, &cert, &key),
         _ => tls::Source::None,
+    }
+}
+
+/// A certificate that is made at start, or made anew before it ends, needs a place. `serve` says so
+/// itself when it comes to that.
+fn writable(table: &Table<'_>) {
+    let cx = table.cx;
+    if cx.strictness != Strictness::Check {
+        return;
+    }
+    if let Some(error) = cx.world.unwritable(cx.base) {
+        let folder = cx.base.display();
+        cx.report(
+            Problem::error(format!(
+                "the certificate can't be made in `{folder}`: {error}"
+            ))
+            .at(&table.place("self_signed"))
+            .help("let the gateway's user write there, or write `cert` and `key`"),
+        );
     }
 }
 

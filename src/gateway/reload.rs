@@ -13,7 +13,7 @@ use crate::{
     backend::Backend,
     config::{BackendEntry, Config},
     gateway::{Shared, serve_backend, session_config, snapshot},
-    http::{Served, Snapshot},
+    http::{self, Served, Snapshot},
     limit::BackendLimits,
     listener::Listener,
     policy::Accesses,
@@ -153,20 +153,7 @@ fn keep_backend(entry: &BackendEntry, before: &Config, kept: &Served) -> Served 
 /// Sessions whose principal lost his key or his role end; the others get what they may do now.
 fn review(shared: &Shared, old: &Snapshot, new: &Snapshot) {
     for session in shared.server.sessions().all() {
-        let principal = &session.credential();
-        if !new.auth.principal_still_valid(principal, &old.auth) {
-            session.end(EndReason::Principal);
-            continue;
-        }
-        let name = &session.backend().config().name;
-        // A session on a backend that was replaced keeps what it had until that has drained.
-        let Some(served) = new.backends.get(name) else {
-            continue;
-        };
-        match new.policy.access(principal, name, &served.filter) {
-            Some(access) => session.set_access(access),
-            None => session.end(EndReason::Principal),
-        }
+        http::review(&session, old, new);
     }
 }
 

@@ -44,7 +44,7 @@ where
             let connection = pin!(http1().serve_connection(io, service));
             until_closed(connection, closing, |c| c.graceful_shutdown()).await;
             if let Some(refused) = fault.get().copied().and_then(Fault::outline) {
-                record::unread(&recorder.snapshot().log, client, refused);
+                record::unread(&recorder, client, refused);
             }
         }
         Protocol::H2 => {

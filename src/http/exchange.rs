@@ -23,6 +23,7 @@ use crate::{
         metadata, origin,
         record::{self, Sender},
         reject::Rejection,
+        review::review_opened,
         route::{Endpoint, Route},
         sse, streamable,
     },
@@ -31,7 +32,7 @@ use crate::{
     principal::{self, Principal},
     session::{
         Session, SessionId, Transport,
-        table::{OpenError, Place},
+        table::{OpenError, Opening, Place},
     },
 };
 
@@ -78,7 +79,7 @@ pub(crate) async fn exchange(
         Err(rejection) => (None, Err(rejection)),
     };
     let mut response = treated.unwrap_or_else(|rejection| {
-        record::rejected(&snapshot.log, &sender, &rejection);
+        record::rejected(&server.strangers, &snapshot.log, &sender, &rejection);
         rejection.into_response()
     });
     if open {
@@ -190,7 +191,7 @@ async fn authenticate(
         }
         Err(error) => error,
     };
-    tracing::warn!(client = %ends.peer, reason = error.as_str(), "authentication failed");
+    tracing::debug!(client = %ends.peer, reason = error.as_str(), "authentication failed");
     if error == AuthError::Token(TokenError::Unavailable) {
         return Err(Rejection::Unknowable);
     }
@@ -304,6 +305,13 @@ impl Granted {
     pub(crate) fn reserve(&self) -> Result<Place, OpenError> {
         self.snapshot.logins.remember(self.address, &self.principal);
         self.server.sessions.reserve(&self.principal)
+    }
+
+    /// Opens a session in a place that was kept.
+    pub(crate) fn open(&self, place: Place, opening: Opening) -> Result<Arc<Session>, OpenError> {
+        let session = place.open(opening)?;
+        review_opened(&self.server, &session, &self.snapshot);
+        Ok(session)
     }
 
     /// The caller's own session on this backend and transport. Whatever else an id may name, it is

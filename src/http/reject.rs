@@ -203,12 +203,7 @@ impl From<Refused> for Rejection {
 
 /// The answer to a request that policy denies.
 pub(crate) fn denied_error(id: &[u8], denied: &Denied) -> Bytes {
-    frame::error_response(
-        Some(id),
-        denied.code(),
-        &denied.to_string(),
-        denied.data().as_deref(),
-    )
+    denied.response(id)
 }
 
 /// The answer to a request that a session didn't take.

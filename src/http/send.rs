@@ -25,7 +25,7 @@ use crate::{
         },
     },
     limit::{InFlight, Limited},
-    policy::{Circumstances, Denied, Permit},
+    policy::{Circumstances, Denied, Listed, Permit},
     session::{
         Admitted, EndReason, SendError, Session, Transport, empty_result, peer::failure_error,
     },
@@ -38,8 +38,10 @@ pub(crate) enum Refusal {
     Denied(Denied),
     /// Policy, where a token with another scope would do; the challenge.
     Scope(Denied, HeaderValue),
-    /// The session or its instance.
+    /// The session or its instance, before anything was decided.
     Send(SendError),
+    /// The session or its instance, after it was let through: its outcome is recorded.
+    Lost(SendError),
     /// A limit.
     Limited(Limited),
     /// The audit log.
@@ -51,7 +53,7 @@ impl Refusal {
     pub(crate) fn answer(&self, id: &[u8]) -> (Bytes, Option<Duration>) {
         match self {
             Self::Denied(denied) | Self::Scope(denied, _) => (denied_error(id, denied), None),
-            Self::Send(error) => (send_error(id, *error), error.retry_after()),
+            Self::Send(error) | Self::Lost(error) => (send_error(id, *error), error.retry_after()),
             Self::Limited(limited) => (
                 rate_error(id, limited.retry_after),
                 Some(limited.retry_after),
@@ -72,9 +74,8 @@ impl Refusal {
     pub(crate) fn code(&self) -> i32 {
         match self {
             Self::Denied(denied) | Self::Scope(denied, _) => denied.code(),
-            Self::Send(SendError::Busy) | Self::Limited(_) => -32013,
-            Self::Send(SendError::Ended) => -32011,
-            Self::Send(_) => -32600,
+            Self::Send(error) | Self::Lost(error) => error.code(),
+            Self::Limited(_) => -32013,
             Self::Unrecorded => -32603,
         }
     }
@@ -85,7 +86,7 @@ impl Refusal {
             Self::Denied(denied) => Some(denied.rule().map_or("policy", |rule| &**rule)),
             Self::Scope(..) => Some("insufficient_scope"),
             Self::Limited(_) => Some("limit"),
-            Self::Send(_) => Some("session"),
+            Self::Send(_) | Self::Lost(_) => Some("session"),
             Self::Unrecorded => Some("audit"),
         }
     }
@@ -145,7 +146,9 @@ async fn hand_over(
         // It was counted when its session opened. What is denied counts too.
         granted.throttle().map_err(Refusal::Limited)?;
     }
-    let (permit, admitted) = pass(granted, Some(session), frame, true).await?;
+    // Also for what is hidden, so that it doesn't show by being refused sooner.
+    let listed = session.listed(granted.access.lists_for(&frame)).await;
+    let (permit, admitted) = pass(granted, Some(session), frame, (true, &listed)).await?;
     let frame = permit.frame();
     if !session.has_own_instance() {
         let id = frame.id_bytes().unwrap_or_default();
@@ -154,24 +157,35 @@ async fn hand_over(
                 admitted.pending.finish(Outcome::new(status));
                 return Ok(());
             }
-        } else if !session.subscription(frame).map_err(Refusal::Send)? {
-            admitted.pending.finish(Outcome::new(Status::Ok));
-            session.answer(lane, empty_result(&id));
-            return Ok(());
+        } else {
+            match session.subscription(frame) {
+                Ok(true) => {}
+                Ok(false) => {
+                    admitted.pending.finish(Outcome::new(Status::Ok));
+                    session.answer(lane, empty_result(&id));
+                    return Ok(());
+                }
+                Err(error) => {
+                    let status = Status::Error(error.code().into());
+                    admitted.pending.finish(Outcome::new(status));
+                    return Err(Refusal::Lost(error));
+                }
+            }
         }
     }
-    session.call(permit, lane, admitted).map_err(Refusal::Send)
+    session.call(permit, lane, admitted).map_err(Refusal::Lost)
 }
 
 /// A request that policy and limits let through, and that was recorded. It takes a `place` among
-/// those in flight, unless it goes on with one that has its own.
+/// those in flight, unless it goes on with one that has its own. `listed` is what is known of the
+/// lists that it could be in.
 pub(crate) async fn pass(
     granted: &Granted,
     session: Option<&Session>,
     frame: Frame,
-    place: bool,
+    (place, listed): (bool, &Listed),
 ) -> Result<(Permit, Admitted), Refusal> {
-    let permit = check(granted, session, frame);
+    let permit = check(granted, session, frame, listed);
     let permit = permit.map_err(|denied| beyond(granted, session, denied))?;
     let frame = permit.frame();
     let tool = tool_of(frame);
@@ -246,7 +260,7 @@ pub(crate) async fn notification(
         }
         Err(Refusal::Limited(limited)) => Err(Rejection::Rate(None, limited.retry_after)),
         Err(Refusal::Unrecorded) => Err(Rejection::Unrecorded),
-        Err(Refusal::Send(error)) => Err(refused(error)),
+        Err(Refusal::Send(error) | Refusal::Lost(error)) => Err(refused(error)),
     }
 }
 
@@ -260,10 +274,20 @@ async fn tell(granted: &Granted, session: &Session, frame: Frame) -> Result<(), 
         granted.throttle().map_err(Refusal::Limited)?;
         granted.count(None).map_err(Refusal::Limited)?;
     }
-    let permit = check(granted, Some(session), frame).map_err(Refusal::Denied)?;
+    let initialized = frame.method() == "notifications/initialized";
+    let permit = check(granted, Some(session), frame, &Listed::unknown());
+    let permit = permit.map_err(Refusal::Denied)?;
     let recorded = record::decide(granted, Some(session), &permit).await;
-    recorded.map_err(|_| Refusal::Unrecorded)?;
-    session.notify(permit).map_err(Refusal::Send)
+    let pending = recorded.map_err(|_| Refusal::Unrecorded)?;
+    if let Err(error) = session.notify(permit) {
+        pending.finish(Outcome::new(Status::Error(error.code().into())));
+        return Err(Refusal::Lost(error));
+    }
+    pending.forget();
+    if initialized {
+        session.list_ahead(&granted.access);
+    }
+    Ok(())
 }
 
 /// A response to what the child asked.
@@ -302,13 +326,14 @@ pub(super) fn check(
     granted: &Granted,
     session: Option<&Session>,
     frame: Frame,
+    listed: &Listed,
 ) -> Result<Permit, Denied> {
     let at = Circumstances {
         client: granted.address,
         session: session.map_or("", Session::digest),
         time: SystemTime::now(),
     };
-    let checked = granted.access.check(frame, &at);
+    let checked = granted.access.check_listed(frame, &at, listed);
     let notes = match &checked {
         Ok(permit) => permit.notes(),
         Err(denied) => denied.notes(),

@@ -166,8 +166,8 @@ async fn initialize(
         lease,
         client: granted.address,
     };
-    let session = place
-        .open(opening)
+    let session = granted
+        .open(place, opening)
         .map_err(|error| Rejection::open(error, id))?;
     let unopened = Unopened(Some(session.clone()));
     let text = session.id().text();

@@ -77,6 +77,8 @@ pub(crate) struct Bounds {
     pub(crate) waiting: usize,
     /// Shared by all sessions.
     pub(crate) budget: Arc<Budget>,
+    /// What may be kept of what was sent, shared by all sessions.
+    pub(crate) kept: Arc<Budget>,
 }
 
 /// The lanes of one session.
@@ -458,6 +460,7 @@ impl Streams {
 
 impl Drop for Streams {
     fn drop(&mut self) {
+        self.forget_all();
         for event in self.lanes.values_mut().flat_map(|lane| &mut lane.live) {
             self.bounds.budget.give_back(event);
         }

@@ -18,6 +18,7 @@ mod bridged;
 mod bridged_hostile;
 mod commands;
 mod drain;
+mod hidden;
 mod hostile_child;
 mod hostile_client;
 mod http_framing;
@@ -35,6 +36,7 @@ mod modern_same;
 mod mtls;
 mod origin;
 #[allow(dead_code, reason = "a subject may need what no other has used yet")]
+mod outcomes;
 mod process;
 mod refusals;
 mod reload;

@@ -10,6 +10,7 @@ fn streams() -> Streams {
         replay: 1024,
         waiting: 1024,
         budget: Arc::new(Budget::new(4096)),
+        kept: Arc::new(Budget::new(1 << 20)),
     })
 }
 
