@@ -7,11 +7,14 @@
 mod access;
 mod audit;
 mod backends;
+mod clients;
 mod context;
 mod environment;
 mod expand;
+mod jwt;
 mod known;
 mod limits;
+mod mtls;
 mod pem;
 mod problem;
 mod protection;

@@ -9,6 +9,7 @@ pub mod connection;
 pub mod event;
 mod exchange;
 pub mod guard;
+pub mod metadata;
 pub mod origin;
 mod read;
 mod record;
@@ -59,6 +60,8 @@ pub struct Snapshot {
     pub backends: HashMap<String, Served>,
     /// HTTP's own.
     pub http: Config,
+    /// What clients without a token are told.
+    pub metadata: metadata::Metadata,
     /// The audit log.
     pub log: Log,
     /// Failed log-ins.

@@ -14,6 +14,7 @@ pub mod prune;
 pub mod redact;
 pub mod rules;
 pub(crate) mod scan;
+mod scopes;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::SystemTime};
 

@@ -8,6 +8,7 @@
 mod begin;
 mod bridged;
 pub(crate) mod budget;
+mod credential;
 mod end;
 pub mod id;
 mod lanes;
@@ -163,6 +164,8 @@ struct State {
     /// Requests in flight: the client's raw id to the child's.
     calls: HashMap<Bytes, u64>,
     access: Access,
+    /// What its principal has shown last.
+    credential: Principal,
     version: Option<Version>,
     /// `initialize` was sent.
     begun: bool,

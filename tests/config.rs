@@ -43,6 +43,10 @@ impl World {
                 ("certs/privkey.pem", ours.signing_key.serialize_pem()),
                 ("certs/other.pem", other.signing_key.serialize_pem()),
                 ("certs/open.pem", ours.signing_key.serialize_pem()),
+                ("certs/clients.pem", ours.cert.pem()),
+                ("certs/clients.crl", String::new()),
+                ("certs/login-ca.pem", other.cert.pem()),
+                ("secrets/introspection", format!("{SECRET}\n")),
                 ("certs/empty.pem", String::new()),
                 ("secrets/api-token", format!("{SECRET}\n")),
                 ("secrets/open", format!("{SECRET}\n")),
@@ -302,6 +306,7 @@ fn every_file_that_matters_is_watched() {
             "/etc/gatehouse/certs/fullchain.pem",
             "/etc/gatehouse/certs/privkey.pem",
             "/etc/gatehouse/secrets/api-token",
+            "/etc/gatehouse/secrets/introspection",
             "/etc/gatehouse/secrets/operator.sha256",
         ]
     );
@@ -310,15 +315,7 @@ fn every_file_that_matters_is_watched() {
 #[test]
 fn the_example_names_every_key_and_nothing_that_has_to_wait() {
     let text = include_str!("../proxy.toml.example");
-    for waiting in [
-        "acme",
-        "client_ca",
-        "[admin]",
-        "jwt",
-        "mtls",
-        "sandbox",
-        "pin]",
-    ] {
+    for waiting in ["acme", "[admin]", "sandbox", "pin]"] {
         assert!(!text.contains(waiting), "{waiting}");
     }
 }
@@ -394,10 +391,11 @@ fn without_a_file_nothing_is_exposed_unprotected() {
         tls: tls::Config {
             source,
             keylog: false,
+            clients: None,
         },
         auth: auth::Config {
             anonymous,
-            keys: Vec::new(),
+            ..auth::Config::default()
         },
         backends: vec![BackendEntry::new("a".to_owned(), vec!["b".to_owned()])],
     };

@@ -75,8 +75,7 @@ const SECRET_WORDS: [&str; 5] = ["KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL"]
 /// Table (names of the user's as `*`) and the keys there that have to wait for their feature.
 const UNAVAILABLE: &[(&str, &[&str])] = &[
     ("", &["admin"]),
-    ("server.tls", &["client_ca", "acme"]),
-    ("auth", &["jwt", "mtls"]),
+    ("server.tls", &["acme"]),
     ("backends.*", &["principal_env", "sandbox", "pin"]),
 ];
 

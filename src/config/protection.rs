@@ -6,7 +6,9 @@
 
 use std::{net::SocketAddr, path::Path};
 
-use super::{context::Span, expand::Text, pem, problem::Problem, server::Hosts, table::Table};
+use super::{
+    clients, context::Span, expand::Text, pem, problem::Problem, server::Hosts, table::Table,
+};
 use crate::tls;
 
 /// Decides what stands between TCP and HTTP, and refuses what would expose traffic.
@@ -14,6 +16,7 @@ pub(super) fn protection(server: &mut Table<'_>, insecure: bool, hosts: &Hosts<'
     let none = tls::Config {
         source: tls::Source::None,
         keylog: false,
+        clients: None,
     };
     let exposed = hosts.exposed();
     let switch = server.place("insecure_http");
@@ -47,9 +50,13 @@ pub(super) fn protection(server: &mut Table<'_>, insecure: bool, hosts: &Hosts<'
             .help("set it to false outside of debugging"),
         );
     }
-    client_auth(&mut table);
+    let clients = clients::read(&mut table);
     table.finish();
-    tls::Config { source, keylog }
+    tls::Config {
+        source,
+        keylog,
+        clients,
+    }
 }
 
 fn refuse_exposure(server: &Table<'_>, exposed: Option<&(SocketAddr, Span)>, switch: &Span) {
@@ -174,21 +181,4 @@ fn content(table: &Table<'_>, key: &str, text: &Text, path: &Path) -> Option<Vec
             None
         }
     }
-}
-
-/// Client certificates have no reader yet; the word for "none" is honoured, every other refused.
-fn client_auth(table: &mut Table<'_>) {
-    let Some(text) = table.string("client_auth") else {
-        return;
-    };
-    let problem = match text.value.as_str() {
-        "off" => return,
-        "optional" | "required" => {
-            Problem::error("client certificates are not available in this version")
-                .help("write client_auth = \"off\" or remove it")
-        }
-        _ => Problem::error("`server.tls.client_auth` is none of its values")
-            .help("write client_auth = \"off\""),
-    };
-    table.cx.report(problem.at(&text.span));
 }

@@ -94,6 +94,7 @@ fn fallback() -> Server {
         tls: tls::Config {
             source: tls::Source::None,
             keylog: false,
+            clients: None,
         },
     }
 }

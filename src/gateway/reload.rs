@@ -18,7 +18,7 @@ use crate::{
     listener::Listener,
     policy::Accesses,
     session::EndReason,
-    tls::Acceptor,
+    tls::{Acceptor, Reload},
 };
 
 /// Uses a configuration from now on, if it can be used; says what came of it.
@@ -69,6 +69,7 @@ fn apply(shared: &Arc<Shared>, config: Config) -> anyhow::Result<()> {
     }
     if let Some(acceptor) = acceptor {
         shared.acceptor.store(Arc::new(acceptor));
+        shared.trust.send_modify(|changes| *changes += 1);
     }
     if let Some(listener) = listener {
         shared.listener.store(Arc::new(listener));
@@ -108,7 +109,7 @@ fn replace(shared: &Arc<Shared>, before: &Config, config: &Config) {
         config,
         &shared.listener.load().local_addrs(),
         backends,
-        &shared.log,
+        (&shared.log, Some(&old.auth)),
     );
     if config.limits.failed_auth == before.limits.failed_auth {
         new.logins = old.logins.clone();
@@ -119,6 +120,7 @@ fn replace(shared: &Arc<Shared>, before: &Config, config: &Config) {
     shared.server.sessions().configure(session_config(config));
     shared.server.replace(new);
     let new = shared.server.snapshot();
+    new.auth.run(&shared.drain);
     for served in new.backends.values() {
         served.backend.warm_up();
     }
@@ -151,7 +153,7 @@ fn keep_backend(entry: &BackendEntry, before: &Config, kept: &Served) -> Served 
 /// Sessions whose principal lost his key or his role end; the others get what they may do now.
 fn review(shared: &Shared, old: &Snapshot, new: &Snapshot) {
     for session in shared.server.sessions().all() {
-        let principal = session.principal();
+        let principal = &session.credential();
         if !new.auth.principal_still_valid(principal, &old.auth) {
             session.end(EndReason::Principal);
             continue;
@@ -217,7 +219,10 @@ pub(super) async fn watch_certificates(shared: Arc<Shared>) {
         }
         let acceptor = shared.acceptor.load_full();
         // It reads files; they are small, but their disk may be slow.
-        let _ = tokio::task::spawn_blocking(move || acceptor.reload_if_changed()).await;
+        let reload = tokio::task::spawn_blocking(move || acceptor.reload_if_changed()).await;
+        if matches!(reload, Ok(Reload::Reloaded)) {
+            shared.trust.send_modify(|changes| *changes += 1);
+        }
     }
 }
 

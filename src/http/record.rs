@@ -65,15 +65,15 @@ pub(super) fn refused(
     frame: &Frame,
     refusal: &Refusal,
 ) {
-    turned_away(granted, session, frame, (refusal.rule(), refusal.code()));
+    turned_away(granted, session, frame, (refusal.rule(), refusal.status()));
 }
 
-/// Records a message that was not let through: what decided, and the code of the answer.
+/// Records a message that was not let through: what decided, and how it was answered.
 pub(super) fn turned_away(
     granted: &Granted,
     session: Option<&Session>,
     frame: &Frame,
-    (rule, code): (Option<&str>, i32),
+    (rule, status): (Option<&str>, Status<'_>),
 ) {
     if !granted.log().is_on() {
         return;
@@ -82,7 +82,7 @@ pub(super) fn turned_away(
     granted.log().note(&Event {
         decision: Some(Decision::Deny),
         rule,
-        status: Some(Status::Error(i64::from(code))),
+        status: Some(status),
         ..message.event(granted, session, Name::Denied)
     });
 }
@@ -99,7 +99,7 @@ pub(super) struct Sender {
 pub(super) fn rejected(log: &Log, sender: &Sender, rejection: &Rejection) {
     let (status, code) = rejection.outline();
     let name = match rejection {
-        Rejection::Unauthorized(_) => Name::AuthFailed,
+        Rejection::Unauthorized(..) | Rejection::Unknowable => Name::AuthFailed,
         _ => Name::Denied,
     };
     log.note(&Event {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderValue;
 
 use crate::{
     audit::{Outcome, Status},
@@ -25,7 +26,9 @@ use crate::{
     },
     limit::{InFlight, Limited},
     policy::{Circumstances, Denied, Permit},
-    session::{Admitted, EndReason, SendError, Session, empty_result, peer::failure_error},
+    session::{
+        Admitted, EndReason, SendError, Session, Transport, empty_result, peer::failure_error,
+    },
 };
 
 /// Why a request was not handed over.
@@ -33,6 +36,8 @@ use crate::{
 pub(crate) enum Refusal {
     /// Policy.
     Denied(Denied),
+    /// Policy, where a token with another scope would do; the challenge.
+    Scope(Denied, HeaderValue),
     /// The session or its instance.
     Send(SendError),
     /// A limit.
@@ -45,7 +50,7 @@ impl Refusal {
     /// The answer to the request, and when to try again where that is known.
     pub(crate) fn answer(&self, id: &[u8]) -> (Bytes, Option<Duration>) {
         match self {
-            Self::Denied(denied) => (denied_error(id, denied), None),
+            Self::Denied(denied) | Self::Scope(denied, _) => (denied_error(id, denied), None),
             Self::Send(error) => (send_error(id, *error), error.retry_after()),
             Self::Limited(limited) => (
                 rate_error(id, limited.retry_after),
@@ -55,10 +60,18 @@ impl Refusal {
         }
     }
 
+    /// What stands in the audit log for it.
+    pub(crate) fn status(&self) -> Status<'static> {
+        match self {
+            Self::Scope(..) => Status::Http(403),
+            _ => Status::Error(i64::from(self.code())),
+        }
+    }
+
     /// The JSON-RPC error code.
     pub(crate) fn code(&self) -> i32 {
         match self {
-            Self::Denied(denied) => denied.code(),
+            Self::Denied(denied) | Self::Scope(denied, _) => denied.code(),
             Self::Send(SendError::Busy) | Self::Limited(_) => -32013,
             Self::Send(SendError::Ended) => -32011,
             Self::Send(_) => -32600,
@@ -70,6 +83,7 @@ impl Refusal {
     pub(crate) fn rule(&self) -> Option<&str> {
         match self {
             Self::Denied(denied) => Some(denied.rule().map_or("policy", |rule| &**rule)),
+            Self::Scope(..) => Some("insufficient_scope"),
             Self::Limited(_) => Some("limit"),
             Self::Send(_) => Some("session"),
             Self::Unrecorded => Some("audit"),
@@ -157,7 +171,8 @@ pub(crate) async fn pass(
     frame: Frame,
     place: bool,
 ) -> Result<(Permit, Admitted), Refusal> {
-    let permit = check(granted, session, frame).map_err(Refusal::Denied)?;
+    let permit = check(granted, session, frame);
+    let permit = permit.map_err(|denied| beyond(granted, session, denied))?;
     let frame = permit.frame();
     let tool = tool_of(frame);
     let slot = match frame.method() {
@@ -170,6 +185,19 @@ pub(crate) async fn pass(
     let recorded = record::admit(granted, session, &permit).await;
     let pending = recorded.map_err(|_| Refusal::Unrecorded)?;
     Ok((permit, Admitted { slot, pending }))
+}
+
+/// What policy denies, which for the bearer of a token may be a matter of scope. Clients of HTTP+SSE
+/// and of the revision with batches know nothing of that.
+fn beyond(granted: &Granted, session: Option<&Session>, denied: Denied) -> Refusal {
+    let knows = session.is_none_or(|session| {
+        session.transport() == Transport::Http
+            && session.version().is_some_and(|version| !version.batches())
+    });
+    match granted.challenge(&denied) {
+        Some(challenge) if knows => Refusal::Scope(denied, challenge),
+        _ => Refusal::Denied(denied),
+    }
 }
 
 /// Answers `initialize` on a common instance, which the gateway has greeted itself. `None`: its
@@ -212,7 +240,7 @@ pub(crate) async fn notification(
     }
     match sent {
         Ok(()) => Ok(()),
-        Err(Refusal::Denied(denied)) => {
+        Err(Refusal::Denied(denied) | Refusal::Scope(denied, _)) => {
             tracing::debug!(session = session.number(), %denied, "passed over a notification");
             Ok(())
         }

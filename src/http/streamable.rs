@@ -21,7 +21,8 @@ use crate::{
         exchange::Granted,
         read::{self, Accepts},
         reject::{RETRY, Rejection, after, json, limit_error, send_error},
-        send, stateless,
+        send::{self, Refusal},
+        stateless,
     },
     session::{
         EndReason, Post, Session, Transport, Version,
@@ -213,6 +214,10 @@ async fn request_in(
     let streams = accepts.stream && !opens;
     let mut post = session.post(1, streams);
     if let Err(refusal) = send::request(granted, session, frame, post.lane).await {
+        if let Refusal::Scope(_, challenge) = refusal {
+            // It stands in the log already, with the message.
+            return Ok(Rejection::Scope(challenge).into_response());
+        }
         // On 200: after a 4xx some clients give up the whole session.
         let (error, retry) = refusal.answer(&id);
         let response = reply(accepts, error);

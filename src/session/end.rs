@@ -79,8 +79,12 @@ impl Session {
 
     fn overdue(&self, now: Instant, config: &Config) -> Option<EndReason> {
         let mut state = self.state.lock();
-        if self.principal.expired(SystemTime::now()) {
-            return Some(EndReason::Principal);
+        if state.credential.expired(SystemTime::now()) {
+            if !state.credential.is_renewable() {
+                return Some(EndReason::Principal);
+            }
+            // The principal may come back with a new one; until then it hears nothing.
+            state.streams.cut_all();
         }
         let start_timeout = self.backend.config().start_timeout;
         if state

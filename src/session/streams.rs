@@ -372,6 +372,15 @@ impl Streams {
         self.lanes.retain(|_, lane| lane.reader.is_some());
     }
 
+    /// Takes all lanes from their readers; what waited can be asked for again.
+    pub(crate) fn cut_all(&mut self) {
+        let read = |lane: &Lane| lane.reader.is_some_and(|reader| reader != UNCLAIMED);
+        let lanes = self.lanes.iter().filter(|(_, lane)| read(lane));
+        for lane in lanes.map(|(n, _)| *n).collect::<Vec<_>>() {
+            self.cut(lane);
+        }
+    }
+
     /// Takes lanes from readers that take nothing.
     pub(crate) fn cut_stalled(&mut self, now: Instant) {
         let stalled = |lane: &Lane| lane.waiting.is_some_and(|since| since + STALL <= now);
