@@ -157,5 +157,7 @@ fn client(server: &Server, path: &str) -> anyhow::Result<Rc<Client>> {
         endpoint,
         key: Some(KEY.to_owned()),
         http2: false,
+        modern: false,
+        tool: "echo",
     }))
 }

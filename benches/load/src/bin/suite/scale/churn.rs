@@ -118,6 +118,7 @@ async fn once(client: &Rc<Client>, stream: bool) -> anyhow::Result<()> {
         payload: 64,
         result_bytes: 0,
         run: std::process::id(),
+        modern: false,
     };
     let run = Rc::new(Run::new(shape, 1));
     run.phase.set(load::tally::Phase::Measure);
@@ -155,10 +156,10 @@ mod tests {
 
     #[test]
     fn a_slope_is_growth_by_the_second() {
-        let samples: Vec<_> = (0..10)
+        let samples: Vec<_> = (0..10_u32)
             .map(|at| Held {
                 after_s: f64::from(at),
-                pss_kib: 100 + 3 * u64::from(at.unsigned_abs()),
+                pss_kib: 100 + 3 * u64::from(at),
                 descriptors: 0,
                 children: 0,
             })

@@ -161,6 +161,7 @@ async fn watch(server: &Server, time: Duration) -> anyhow::Result<Value> {
             payload: 64,
             result_bytes: 0,
             run: std::process::id(),
+            modern: false,
         },
         1,
     ));
