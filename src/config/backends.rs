@@ -21,6 +21,7 @@ use super::{
 use crate::{
     backend::{self, Isolation, Restart, child},
     policy::filter,
+    sandbox,
     secret::Secret,
 };
 
@@ -106,6 +107,8 @@ pub(super) fn defaults(name: String, command: Vec<String>) -> backend::Config {
             env: Vec::new(),
             inherit_env: Vec::new(),
             stop_timeout: Duration::from_secs(5),
+            sandbox: sandbox::Config::default(),
+            installed: None,
         },
         isolation: Isolation::Session,
         warm: WARM as usize,
@@ -128,6 +131,7 @@ fn child(table: &mut Table<'_>, base: &child::Config) -> Option<child::Config> {
     let env = env(table);
     let inherit_env = inherited(table, &env);
     let stop_timeout = table.duration("stop_timeout", base.stop_timeout, Duration::ZERO..=HOUR);
+    let sandbox = super::sandbox::read(table);
     let (command, span) = command?;
     let search = env.iter().find(|(name, _)| name == "PATH");
     let path = match search {
@@ -141,6 +145,8 @@ fn child(table: &mut Table<'_>, base: &child::Config) -> Option<child::Config> {
         env,
         inherit_env,
         stop_timeout,
+        sandbox,
+        installed: None,
     })
 }
 

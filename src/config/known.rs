@@ -77,7 +77,7 @@ const UNAVAILABLE: &[(&str, &[&str])] = &[
     ("", &["admin"]),
     ("server.tls", &["client_ca", "acme"]),
     ("auth", &["jwt", "mtls"]),
-    ("backends.*", &["principal_env", "sandbox", "pin"]),
+    ("backends.*", &["principal_env", "pin"]),
 ];
 
 /// Habits from other programs, and what is written here instead.
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn features_to_come_are_told_apart_from_nonsense() {
         assert_eq!(judge("", "admin", &[]), Verdict::Unavailable);
-        assert_eq!(judge("backends.*", "sandbox", &[]), Verdict::Unavailable);
+        assert_eq!(judge("backends.*", "pin", &[]), Verdict::Unavailable);
         assert_eq!(
             judge("server", "xyzzy", &[]),
             Verdict::Unknown("remove it".to_owned())

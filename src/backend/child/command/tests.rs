@@ -10,6 +10,8 @@ fn config(command: &[&str], cwd: &Path, path: &str) -> Config {
         env: vec![("PATH".to_owned(), Secret::new(path))],
         inherit_env: Vec::new(),
         stop_timeout: Duration::from_secs(1),
+        sandbox: crate::sandbox::Config::off(),
+        installed: None,
     }
 }
 
