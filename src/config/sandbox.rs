@@ -13,7 +13,8 @@ pub(super) fn read(backend: &mut Table<'_>) -> Config {
     let Some(mut table) = backend.table("sandbox") else {
         return Config::default();
     };
-    let profile = word(&mut table, "profile", &PROFILES).unwrap_or_default();
+    let known = word(&mut table, "profile", &PROFILES);
+    let profile = known.unwrap_or_default();
     let network = word(&mut table, "network", &NETWORKS);
     let strict = profile == Profile::Strict;
     let config = Config {
@@ -27,7 +28,10 @@ pub(super) fn read(backend: &mut Table<'_>) -> Config {
         open_files: count(&mut table, "open_files", 16..=MOST),
         cpu_time: cpu_time(&mut table),
     };
-    refuse_unapplied(&table, profile, network);
+    // One that is misspelt is wrong enough.
+    if known.is_some() || !table.has("profile") {
+        refuse_unapplied(&table, profile, network);
+    }
     if strict && table.has("profile") {
         table.cx.grant(None, table.place("profile"));
     }
