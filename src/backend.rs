@@ -1,8 +1,11 @@
 //! A configured server: which instance serves whom.
 
+pub mod ask;
 pub mod breaker;
 pub mod call;
+pub mod capabilities;
 pub mod child;
+pub mod era;
 pub mod handshake;
 pub mod instance;
 pub mod outbox;
@@ -14,8 +17,13 @@ use std::time::Duration;
 
 pub use self::{
     call::{Call, CallError, Failure, Outcome, Peer, PeerId},
+    capabilities::Capabilities,
+    era::{Discovered, Era, Protocol},
     instance::Instance,
-    pool::{Backend, Lease, LeaseError},
+    pool::{
+        Backend, Lease, LeaseError,
+        keyed::{Need, SeatLease, Usage},
+    },
 };
 
 /// Who shares one instance.
@@ -36,6 +44,8 @@ pub struct Config {
     pub name: String,
     /// How its children are started and stopped.
     pub child: child::Config,
+    /// What its children speak.
+    pub protocol: Protocol,
     /// Who shares an instance.
     pub isolation: Isolation,
     /// Instances kept started and ready.

@@ -302,7 +302,7 @@ fn deliver(out: &mut dyn Write, text: &[u8]) -> ExitCode {
 }
 
 fn isolation_parser() -> impl TypedValueParser<Value = Isolation> {
-    PossibleValuesParser::new(config::ISOLATIONS)
+    PossibleValuesParser::new(config::isolations())
         .try_map(|word| config::parse_isolation(&word).ok_or("none of its values"))
 }
 

@@ -23,6 +23,7 @@ mod server;
 mod syntax;
 mod table;
 mod value;
+mod word;
 
 use std::{
     net::SocketAddr,
@@ -36,7 +37,7 @@ use toml::de::DeTable;
 use crate::{auth, backend, limit, listener, policy, tls};
 
 pub use access::{ANONYMOUS, KEY_HELP, is_key_name};
-pub use backends::{BACKEND_HELP, ISOLATIONS, is_backend_name, parse_isolation, show_isolation};
+pub use backends::{BACKEND_HELP, is_backend_name, isolations, parse_isolation, show_isolation};
 pub use environment::{Environment, MAX_FILE, Nowhere, Process};
 pub use expand::{is_env_name, is_variable_name};
 pub use problem::{Problem, Problems, Severity};

@@ -26,6 +26,7 @@ mod span;
 mod splice;
 #[cfg(test)]
 mod tests;
+mod without;
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -38,6 +39,7 @@ pub use self::{
     lex::unescape,
     salvage::{salvage_id, salvage_is_call},
     splice::Slot,
+    without::Member,
 };
 use self::{
     scan::Rules,
@@ -300,6 +302,48 @@ impl Frame {
     #[must_use]
     pub fn meta_protocol_version(&self) -> Option<Cow<'_, str>> {
         self.text(Part::MetaVersion)
+    }
+
+    /// `params._meta["io.modelcontextprotocol/protocolVersion"]`, raw, string or not.
+    #[must_use]
+    pub fn meta_version(&self) -> Option<&[u8]> {
+        self.raw(Part::MetaVersion)
+    }
+
+    /// `params._meta["io.modelcontextprotocol/clientCapabilities"]`, raw.
+    #[must_use]
+    pub fn meta_capabilities(&self) -> Option<&[u8]> {
+        self.raw(Part::MetaCapabilities)
+    }
+
+    /// `params._meta["io.modelcontextprotocol/clientInfo"]`, raw.
+    #[must_use]
+    pub fn meta_client_info(&self) -> Option<&[u8]> {
+        self.raw(Part::MetaClientInfo)
+    }
+
+    /// `params._meta["io.modelcontextprotocol/logLevel"]`, raw.
+    #[must_use]
+    pub fn meta_log_level(&self) -> Option<&[u8]> {
+        self.raw(Part::MetaLogLevel)
+    }
+
+    /// `params._meta["io.modelcontextprotocol/subscriptionId"]`, raw.
+    #[must_use]
+    pub fn subscription_id(&self) -> Option<&[u8]> {
+        self.raw(Part::MetaSubscription)
+    }
+
+    /// `params.inputResponses`, raw.
+    #[must_use]
+    pub fn input_responses(&self) -> Option<&[u8]> {
+        self.raw(Part::InputResponses)
+    }
+
+    /// `params.requestState`, raw.
+    #[must_use]
+    pub fn request_state(&self) -> Option<&[u8]> {
+        self.raw(Part::RequestState)
     }
 
     /// `params.elicitationId`, raw, of `elicitation/create` and

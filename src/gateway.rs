@@ -198,6 +198,7 @@ fn serve_backend(entry: &BackendEntry, spawner: &Arc<Spawner>, log: &audit::Curr
         backend,
         filter: entry.filter.clone(),
         limits: Arc::new(BackendLimits::new(&entry.limits)),
+        circles: Arc::default(),
     }
 }
 

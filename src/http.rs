@@ -15,6 +15,7 @@ mod reject;
 mod route;
 mod send;
 mod sse;
+pub(crate) mod stateless;
 mod streamable;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -73,6 +74,8 @@ pub struct Served {
     pub filter: filter::Config,
     /// How much one principal may ask of it.
     pub limits: Arc<BackendLimits>,
+    /// What is known of its children for requests without a session.
+    pub(crate) circles: Arc<stateless::Circles>,
 }
 
 /// What all connections share.
@@ -80,6 +83,7 @@ pub struct Server {
     snapshot: ArcSwap<Snapshot>,
     pub(crate) sessions: Arc<Table>,
     pub(crate) drain: Drain,
+    pub(crate) stateless: stateless::Stateless,
     /// Bodies that are being read.
     bodies: Budget,
 }
@@ -93,6 +97,7 @@ impl Server {
             snapshot: ArcSwap::from_pointee(snapshot),
             sessions,
             drain,
+            stateless: stateless::Stateless::new(),
             bodies,
         })
     }
@@ -106,6 +111,23 @@ impl Server {
     /// From now on requests are treated by `snapshot`.
     pub fn replace(&self, snapshot: Snapshot) {
         self.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// Calls in flight, of sessions and without.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.sessions.in_flight() + self.stateless.in_flight()
+    }
+
+    /// Ends the streams of subscriptions of requests without a session: their clients come again, and
+    /// are judged by what holds then.
+    pub fn close_listens(&self) {
+        self.stateless.close_listens();
+    }
+
+    /// Ends what waits for clients that have no session.
+    pub fn close_stateless(&self) {
+        self.stateless.close();
     }
 
     /// The sessions.

@@ -15,6 +15,7 @@
 pub mod audit;
 pub mod auth;
 pub mod backend;
+mod bridge;
 pub mod cli;
 pub mod codec;
 pub mod config;

@@ -12,7 +12,7 @@ mod pattern;
 pub mod prune;
 pub mod redact;
 pub mod rules;
-mod scan;
+pub(crate) mod scan;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::SystemTime};
 

@@ -49,6 +49,10 @@ pub struct Call {
 
 /// How a call ended.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every outcome is an answer, and it is moved but once or twice"
+)]
 pub enum Outcome {
     /// The child's answer, with the client's id.
     Answer(Frame),

@@ -3,31 +3,16 @@
 //! Owns the child's `InitializeResult`. Invariant: a child is initialized once, with capabilities
 //! that hold for everybody who will use it.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::{
-    sync::{oneshot, watch},
-    time::Instant,
-};
+use tokio::sync::watch;
 
 use crate::{
-    audit::Pending,
-    backend::{
-        call::{self, Call, Peer},
-        instance::{FIRST_GREETER, Instance},
-    },
+    backend::{ask, instance::Instance},
     drain::Drain,
     frame::{self, Frame, Kind},
-    limit::InFlight,
-    policy::Prune,
 };
 
 /// What a handshake is made of.
@@ -104,28 +89,7 @@ pub async fn greet(instance: Arc<Instance>, greeting: Greeting) -> Option<Bytes>
     } else {
         greeting.initialize
     };
-    let (tell, told) = oneshot::channel();
-    let peer: Arc<dyn Peer> = Arc::new(Greeter {
-        tell: Mutex::new(Some(tell)),
-    });
-    let call = Call {
-        id: Bytes::from_static(b"0"),
-        token: None,
-        lane: 0,
-        prune: Prune::nothing(),
-        slot: InFlight::free(),
-        pending: Pending::nothing(),
-        started: Instant::now(),
-    };
-    let id = NEXT_GREETER.fetch_add(1, Ordering::Relaxed);
-    instance.call((id, &peer), &request, call).ok()?;
-    let outcome = tokio::time::timeout(greeting.timeout, told)
-        .await
-        .ok()?
-        .ok()?;
-    let call::Outcome::Answer(answer) = outcome else {
-        return None;
-    };
+    let answer = ask::ask(&instance, &request, greeting.timeout).await.ok()?;
     let result = (answer.kind() == Kind::Result)
         .then(|| answer.result())
         .flatten()?;
@@ -134,30 +98,5 @@ pub async fn greet(instance: Arc<Instance>, greeting: Greeting) -> Option<Bytes>
     Some(Bytes::copy_from_slice(result))
 }
 
-/// A peer that waits for one answer and takes nothing else.
-struct Greeter {
-    tell: Mutex<Option<oneshot::Sender<call::Outcome>>>,
-}
-
-impl Peer for Greeter {
-    fn answer(&self, _: Call, outcome: call::Outcome) {
-        if let Some(tell) = self.tell.lock().take() {
-            let _ = tell.send(outcome);
-        }
-    }
-
-    fn progress(&self, _: u32, _: Frame) {}
-
-    fn request(&self, _: Frame) -> bool {
-        false
-    }
-
-    fn notify(&self, _: Frame) {}
-
-    fn ended(&self) {}
-}
-
 /// The newest revision with a handshake.
 pub const LATEST_LEGACY: &str = "2025-11-25";
-
-static NEXT_GREETER: AtomicU64 = AtomicU64::new(FIRST_GREETER);

@@ -5,6 +5,9 @@
 //! is answered exactly once; a child-side id is never used twice; a message from the child reaches
 //! the peer that it belongs to or nobody; no lock is held while a peer is called.
 
+mod inward;
+pub mod single;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -15,7 +18,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -66,8 +68,8 @@ pub struct Instance {
 
 #[derive(Default)]
 struct State {
-    /// By child-side id. Ids grow with time and every call has the same time limit, so the first
-    /// entry is the one that is due first.
+    /// By child-side id. Ids grow with time and every call that has a time limit has the same, so
+    /// the first of those is the one that is due first.
     pending: BTreeMap<u64, Waiting>,
     routes: Routes,
     /// Until then the child may still speak for a call that was given up, or for another peer's;
@@ -82,6 +84,8 @@ struct Waiting {
     peer_id: PeerId,
     peer: Arc<dyn Peer>,
     call: Call,
+    /// It has no time limit: it is answered when the client has heard enough.
+    endless: bool,
 }
 
 impl Instance {
@@ -189,7 +193,7 @@ impl Instance {
                 return Err(CallError::Gone);
             }
             // A session that ended in this very moment must not leave a call behind.
-            if peer.0 < FIRST_GREETER && !state.routes.has(peer.0) {
+            if peer.0 < FIRST_OF_OURS && !state.routes.has(peer.0) {
                 return Err(CallError::Gone);
             }
             if state.pending.len() >= MAX_PENDING {
@@ -207,6 +211,7 @@ impl Instance {
                 peer_id: peer.0,
                 peer: peer.1.clone(),
                 call,
+                endless: frame.method() == "subscriptions/listen",
             };
             state.pending.insert(ticket, pending);
         }
@@ -373,111 +378,6 @@ impl Instance {
         self.ended.cancel();
     }
 
-    /// Takes a call out of the map because the child answered it.
-    pub(super) fn take(&self, ticket: u64) -> Option<(Arc<dyn Peer>, Call)> {
-        let pending = self.state.lock().pending.remove(&ticket)?;
-        self.answered.store(true, Ordering::Relaxed);
-        Some((pending.peer, pending.call))
-    }
-
-    /// The only call in flight, for an answer that can't be read.
-    pub(super) fn take_sole(&self) -> Option<(Arc<dyn Peer>, Call)> {
-        let mut state = self.state.lock();
-        if state.pending.len() != 1 {
-            return None;
-        }
-        state
-            .pending
-            .pop_first()
-            .map(|(_, pending)| (pending.peer, pending.call))
-    }
-
-    /// Where progress with this token goes: the peer, its lane, and the client's own token.
-    pub(super) fn progress_of(&self, ticket: u64) -> Option<(Arc<dyn Peer>, u32, Bytes)> {
-        let state = self.state.lock();
-        let pending = state.pending.get(&ticket)?;
-        let token = pending.call.token.clone()?;
-        Some((pending.peer.clone(), pending.call.lane, token))
-    }
-
-    /// Reads or changes the routes.
-    pub(super) fn with_routes<T>(&self, act: impl FnOnce(&mut Routes) -> T) -> T {
-        act(&mut self.state.lock().routes)
-    }
-
-    /// The one peer that a message without an address can only be for: the only one attached (where
-    /// all peers are one principal's), or the only one with a call in flight.
-    pub(super) fn sole_peer(&self) -> Option<(PeerId, Arc<dyn Peer>)> {
-        let state = self.state.lock();
-        if self.mixed && state.doubtful_until.is_some_and(|end| end > Instant::now()) {
-            return None;
-        }
-        if let Some(only) = state.routes.only().filter(|_| !self.mixed) {
-            return Some(only);
-        }
-        let mut calls = state.pending.values();
-        let first = calls.next()?;
-        if calls.any(|other| other.peer_id != first.peer_id) {
-            return None;
-        }
-        Some((first.peer_id, first.peer.clone()))
-    }
-
-    /// Fails the calls whose time is over, and tells the child.
-    pub(super) fn expire(&self, now: Instant) {
-        let mut due = Vec::new();
-        let unanswered;
-        {
-            let mut state = self.state.lock();
-            let before = now.checked_sub(self.limits.request_timeout);
-            unanswered = before.map(|b| state.routes.overdue(b)).unwrap_or_default();
-            while let Some(entry) = state.pending.first_entry() {
-                if entry.get().call.started + self.limits.request_timeout > now {
-                    break;
-                }
-                due.push(entry.remove_entry());
-            }
-            if !due.is_empty() {
-                state.doubtful_until = Some(now + DOUBT);
-            }
-        }
-        for id in unanswered {
-            self.refuse_request(&id, -32603, "The client didn't answer in time");
-        }
-        for (ticket, pending) in due {
-            self.send_cancelled(ticket);
-            pending
-                .peer
-                .answer(pending.call, Outcome::Failed(Failure::TimedOut));
-        }
-    }
-
-    /// Ends the handle: every waiter fails at once, every peer is told.
-    pub(super) fn close(&self) {
-        self.outbox.close();
-        let (pending, peers) = {
-            let mut state = self.state.lock();
-            state.closed = true;
-            (std::mem::take(&mut state.pending), state.routes.clear())
-        };
-        for pending in pending.into_values() {
-            pending
-                .peer
-                .answer(pending.call, Outcome::Failed(Failure::Crashed));
-        }
-        for peer in peers {
-            peer.ended();
-        }
-    }
-
-    /// Answers a request of the child with an error.
-    pub(super) fn refuse_request(&self, id: &[u8], code: i32, message: &str) {
-        let error = frame::error_response(Some(id), code, message, None);
-        let _ = self
-            .outbox
-            .push(error.len() + 1, |out| out.extend_from_slice(&error));
-    }
-
     fn send_cancelled(&self, ticket: u64) {
         let params = format!(r#"{{"requestId":{ticket}}}"#);
         let line = frame::notification("notifications/cancelled", Some(params.as_bytes()));
@@ -524,7 +424,7 @@ fn decimal(mut number: u64, buffer: &mut [u8; 20]) -> &[u8] {
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
 /// Peers from here on are the gateway's own, and never attached.
-pub const FIRST_GREETER: PeerId = 1 << 63;
+pub const FIRST_OF_OURS: PeerId = 1 << 63;
 
 /// Calls in flight on one instance; beyond it a call is refused, so that a child that answers
 /// nothing holds a bounded amount of memory.

@@ -5,7 +5,9 @@
 //! processes run, those that are still ending included; an instance that served one session is
 //! never given to another.
 
+pub mod keyed;
 mod lease;
+mod probe;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -64,6 +66,8 @@ pub struct Backend {
     warmed: Notify,
     /// Held while a common instance is started.
     starting: tokio::sync::Mutex<()>,
+    eras: probe::Eras,
+    seats: keyed::Seats,
     drain: Drain,
     log: audit::Current,
     me: Weak<Backend>,
@@ -110,6 +114,8 @@ impl Backend {
             state: Mutex::default(),
             warmed: Notify::new(),
             starting: tokio::sync::Mutex::default(),
+            eras: probe::Eras::default(),
+            seats: keyed::Seats::default(),
             me: me.clone(),
             config,
             spawner,
@@ -149,6 +155,7 @@ impl Backend {
         );
         drop(state);
         idle.iter().for_each(|instance| instance.stop());
+        self.retire_seats();
     }
 
     /// Ends every instance and waits until their processes are gone.
@@ -245,6 +252,7 @@ impl Backend {
             }
             match self.start().await {
                 Err(LeaseError::Full) if self.state.lock().warming_now => warmed.await,
+                Err(LeaseError::Full) if self.make_room().await => {}
                 started => {
                     self.warm_up();
                     return started;
@@ -353,6 +361,7 @@ impl Backend {
             .common
             .retain(|_, common| !Arc::ptr_eq(&common.instance, instance));
         drop(state);
+        self.forget_seat(instance);
         // One caller who can crash his own instance must not open the circuit for the others:
         // where instances aren't common, only an instance that never was of use counts.
         let counts = !instance.has_answered() || self.config.isolation == Isolation::Shared;

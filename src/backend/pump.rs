@@ -284,12 +284,22 @@ fn request(instance: &Arc<Instance>, frame: Frame) {
 
 fn notification(instance: &Instance, frame: Frame) {
     let method = frame.method();
-    if method == "notifications/progress" {
+    if let Some(id) = frame.subscription_id() {
+        let listener = ticket(id).and_then(|ticket| instance.listener(ticket));
+        if let Some((peer, id)) = listener {
+            peer.notify(frame.rewritten(&[(Slot::SubscriptionId, &id)]));
+        }
+    } else if method == "notifications/progress" {
         progress(instance, &frame);
     } else if method == "notifications/cancelled" {
         let withdrawn = frame
             .cancelled_id()
             .and_then(|id| instance.with_routes(|routes| routes.withdraw(id)));
+        // A modern child ends what somebody listens with in the same way.
+        let listener = frame.cancelled_id().and_then(ticket);
+        if let Some((peer, call)) = listener.and_then(|ticket| instance.take_listener(ticket)) {
+            peer.answer(call, Outcome::Failed(Failure::Cancelled));
+        }
         if let Some((number, peer)) = withdrawn {
             let text = number.to_string();
             peer.notify(frame.rewritten(&[(Slot::CancelledId, text.as_bytes())]));

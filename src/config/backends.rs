@@ -17,9 +17,10 @@ use super::{
     quotas,
     roles::{check_name, globs},
     table::{Table, string},
+    word,
 };
 use crate::{
-    backend::{self, Isolation, Restart, child},
+    backend::{self, Isolation, Protocol, Restart, child},
     policy::filter,
     sandbox,
     secret::Secret,
@@ -68,7 +69,8 @@ fn one(name: &Spanned<String>, mut table: Table<'_>, limits: &Limits) -> Option<
     );
     let base = defaults(name.get_ref().clone(), Vec::new());
     let child = child(&mut table, &base.child);
-    let isolation = isolation(&mut table).unwrap_or(base.isolation);
+    let isolation = word::read(&mut table, "isolation", &ISOLATIONS).unwrap_or(base.isolation);
+    let protocol = word::read(&mut table, "protocol", &PROTOCOLS).unwrap_or(base.protocol);
     let max_instances = table.count("max_instances", MAX_INSTANCES, 1..=INSTANCES);
     let warm = table.count("warm", WARM.min(max_instances), 0..=INSTANCES);
     check_warm(&table, warm, max_instances, isolation);
@@ -79,6 +81,7 @@ fn one(name: &Spanned<String>, mut table: Table<'_>, limits: &Limits) -> Option<
     table.finish();
     let config = backend::Config {
         child: child?,
+        protocol,
         isolation,
         warm: warm as usize,
         max_instances: max_instances as usize,
@@ -110,6 +113,7 @@ pub(super) fn defaults(name: String, command: Vec<String>) -> backend::Config {
             sandbox: sandbox::Config::default(),
             installed: None,
         },
+        protocol: Protocol::Auto,
         isolation: Isolation::Session,
         warm: WARM as usize,
         max_instances: MAX_INSTANCES as usize,
@@ -305,46 +309,25 @@ fn not_a_variable(cx: &Context<'_>, span: &Span) {
     );
 }
 
-fn isolation(table: &mut Table<'_>) -> Option<Isolation> {
-    let text = table.string("isolation")?;
-    let word = parse_isolation(&text.value);
-    if word.is_none() {
-        let near = super::known::nearest(&text.value, ISOLATIONS);
-        let help = match near.filter(|_| !text.outside) {
-            Some(near) => format!("did you mean \"{near}\"?"),
-            None => "write \"session\", \"principal\" or \"shared\"".to_owned(),
-        };
-        let message = format!("`{}` is none of its values", table.name("isolation"));
-        table
-            .cx
-            .report(Problem::error(message).at(&text.span).help(help));
-    }
-    word
+/// The words that [`parse_isolation`] knows.
+#[must_use]
+pub fn isolations() -> [&'static str; 3] {
+    ISOLATIONS.map(|(word, _)| word)
 }
 
 /// The word of the file for who shares one instance.
 #[must_use]
 pub fn parse_isolation(word: &str) -> Option<Isolation> {
-    match word {
-        "session" => Some(Isolation::Session),
-        "principal" => Some(Isolation::Principal),
-        "shared" => Some(Isolation::Shared),
-        _ => None,
-    }
+    let found = ISOLATIONS.iter().find(|(known, _)| *known == word);
+    found.map(|(_, isolation)| *isolation)
 }
 
 /// The word of the file for an isolation.
 #[must_use]
 pub fn show_isolation(isolation: Isolation) -> &'static str {
-    match isolation {
-        Isolation::Session => "session",
-        Isolation::Principal => "principal",
-        Isolation::Shared => "shared",
-    }
+    let found = ISOLATIONS.iter().find(|(_, known)| *known == isolation);
+    found.map_or("?", |(word, _)| word)
 }
-
-/// The words that [`parse_isolation`] knows.
-pub const ISOLATIONS: [&str; 3] = ["session", "principal", "shared"];
 
 fn check_warm(table: &Table<'_>, warm: u32, max_instances: u32, isolation: Isolation) {
     if warm > max_instances {
@@ -437,6 +420,18 @@ pub const BACKEND_HELP: &str = "use letters, digits, `_` and `-`, at most 64; `h
                          taken";
 /// So many of the longest client messages may wait for a child that reads slowly.
 const OUTBOX_BODIES: usize = 4;
+/// The words for who shares one instance.
+const ISOLATIONS: [(&str, Isolation); 3] = [
+    ("session", Isolation::Session),
+    ("principal", Isolation::Principal),
+    ("shared", Isolation::Shared),
+];
+/// The words for what children speak.
+const PROTOCOLS: [(&str, Protocol); 3] = [
+    ("auto", Protocol::Auto),
+    ("legacy", Protocol::Legacy),
+    ("modern", Protocol::Modern),
+];
 const WARM: u32 = 1;
 const MAX_INSTANCES: u32 = 50;
 const INSTANCES: u32 = 100_000;

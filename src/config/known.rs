@@ -146,6 +146,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "cwd",
             "env",
             "inherit_env",
+            "protocol",
             "isolation",
             "warm",
             "max_instances",

@@ -215,8 +215,15 @@ impl Level {
             (Self::Params, b"requestId") => Part::RequestId,
             (Self::Params, b"protocolVersion") => Part::ProtocolVersion,
             (Self::Params, b"elicitationId") => Part::ElicitationId,
+            (Self::Params, b"inputResponses") => Part::InputResponses,
+            (Self::Params, b"requestState") => Part::RequestState,
+            (Self::Params, b"task") => Part::Task,
             (Self::Meta, b"progressToken") => Part::MetaToken,
             (Self::Meta, b"io.modelcontextprotocol/protocolVersion") => Part::MetaVersion,
+            (Self::Meta, b"io.modelcontextprotocol/clientCapabilities") => Part::MetaCapabilities,
+            (Self::Meta, b"io.modelcontextprotocol/clientInfo") => Part::MetaClientInfo,
+            (Self::Meta, b"io.modelcontextprotocol/logLevel") => Part::MetaLogLevel,
+            (Self::Meta, b"io.modelcontextprotocol/subscriptionId") => Part::MetaSubscription,
             _ => return None,
         })
     }

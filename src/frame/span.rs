@@ -55,11 +55,19 @@ pub(super) enum Part {
     RequestId,
     ProtocolVersion,
     ElicitationId,
+    InputResponses,
+    RequestState,
+    Task,
+    // From here on: inside `params._meta`.
     MetaToken,
     MetaVersion,
+    MetaCapabilities,
+    MetaClientInfo,
+    MetaLogLevel,
+    MetaSubscription,
 }
 
-const PARTS: usize = Part::MetaVersion as usize + 1;
+const PARTS: usize = Part::MetaSubscription as usize + 1;
 
 /// One span for each [`Part`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -83,6 +91,13 @@ impl Spans {
     pub(super) fn clear_params(&mut self) {
         self.clear(Part::Params);
         self.0[Part::Name as usize..].fill(Span::default());
+    }
+
+    /// Changes each span that is there.
+    pub(super) fn each(&mut self, change: impl Fn(Span) -> Span) {
+        for span in self.0.iter_mut().filter(|span| span.end != 0) {
+            *span = change(*span);
+        }
     }
 
     /// Moves everything after a replacement, and stretches what encloses it.

@@ -26,9 +26,13 @@ pub enum Slot {
     /// What [`Frame::params`] gives; the new text must be a compact JSON object. What was in it is
     /// not located again.
     Params,
+    /// What [`Frame::subscription_id`] gives.
+    SubscriptionId,
+    /// What [`Frame::request_state`] gives.
+    RequestState,
 }
 
-const SLOTS: usize = 6;
+const SLOTS: usize = 8;
 
 type Edit<'a> = (Span, &'a [u8]);
 
@@ -92,6 +96,8 @@ impl Frame {
             Slot::Result => Some(Part::Result),
             Slot::Error => Some(Part::Error),
             Slot::Params => Some(Part::Params),
+            Slot::SubscriptionId => Some(Part::MetaSubscription),
+            Slot::RequestState => Some(Part::RequestState),
         }
     }
 }

@@ -125,6 +125,7 @@ fn replace(shared: &Arc<Shared>, before: &Config, config: &Config) {
     for served in old.backends.values().filter(|served| !keep(served)) {
         retire(shared, served.backend.clone(), config.drain_timeout);
     }
+    shared.server.close_listens();
     review(shared, &old, &new);
 }
 
@@ -142,6 +143,7 @@ fn keep_backend(entry: &BackendEntry, before: &Config, kept: &Served) -> Served 
         backend: kept.backend.clone(),
         filter: entry.filter.clone(),
         limits,
+        circles: kept.circles.clone(),
     }
 }
 

@@ -15,6 +15,7 @@ pub(super) async fn run(shared: &Arc<Shared>, signals: &mut mpsc::Receiver<Signa
     let timeout = shared.config.lock().drain_timeout;
     shared.drain.drain();
     tracing::info!(?timeout, "draining");
+    shared.server.close_stateless();
     let at_once = tokio::select! {
         idle = idle(shared, timeout) => {
             if !idle {
@@ -29,6 +30,7 @@ pub(super) async fn run(shared: &Arc<Shared>, signals: &mut mpsc::Receiver<Signa
         tracing::warn!("stopping at once");
         // The log is owed the outcome of what was in flight.
         shared.server.sessions().end_all(EndReason::Drain);
+        backends(shared).iter().for_each(|backend| backend.abort());
         shared.log.load().stop().await;
         return;
     }
@@ -60,7 +62,7 @@ pub(super) async fn run(shared: &Arc<Shared>, signals: &mut mpsc::Receiver<Signa
 /// True once nothing is in flight, false when that takes too long.
 async fn idle(shared: &Shared, timeout: Duration) -> bool {
     let end = Instant::now() + timeout;
-    while shared.server.sessions().in_flight() > 0 {
+    while shared.server.in_flight() > 0 {
         if Instant::now() >= end {
             return false;
         }

@@ -16,7 +16,7 @@ use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use crate::{
-    http::guard::Busy,
+    http::{guard::Busy, stateless::Live},
     session::{
         Budget, Session,
         budget::{LARGE, Leaving, Spent},
@@ -38,6 +38,8 @@ enum Content {
     Large(Arc<Leaving>),
     /// Events as they come.
     Events(Box<Events>),
+    /// What a request without a session gets as it comes.
+    Live(Box<Live>),
 }
 
 impl Body {
@@ -69,6 +71,13 @@ impl Body {
         }
     }
 
+    pub(crate) fn live(live: Live) -> Self {
+        Self {
+            content: Content::Live(Box::new(live)),
+            _busy: None,
+        }
+    }
+
     /// The same body, during which a connection is busy.
     pub(crate) fn with(self, busy: Busy) -> Self {
         Self {
@@ -90,6 +99,7 @@ impl http_body::Body for Body {
             Content::Full(bytes) => Poll::Ready(bytes.take().map(Ok)),
             Content::Large(leaving) => Poll::Ready(leaving.next().transpose()),
             Content::Events(events) => events.poll_next(cx),
+            Content::Live(live) => live.poll_next(cx),
         };
         data.map(|data| data.map(|data| data.map(Frame::data)))
     }
@@ -98,7 +108,7 @@ impl http_body::Body for Body {
         match &self.content {
             Content::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
             Content::Large(leaving) => leaving.is_over(),
-            Content::Events(_) => false,
+            Content::Events(_) | Content::Live(_) => false,
         }
     }
 
@@ -108,7 +118,7 @@ impl http_body::Body for Body {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
             Content::Large(leaving) => SizeHint::with_exact(leaving.left() as u64),
-            Content::Events(_) => SizeHint::default(),
+            Content::Events(_) | Content::Live(_) => SizeHint::default(),
         }
     }
 }
@@ -128,6 +138,12 @@ enum Piece {
     Large(Arc<Leaving>),
 }
 
+/// Says on a silent stream that it is there.
+pub(crate) struct KeepAlive {
+    timer: Pin<Box<Sleep>>,
+    last: Instant,
+}
+
 /// A lane as a stream of server-sent events.
 pub(crate) struct Events {
     session: Arc<Session>,
@@ -136,8 +152,7 @@ pub(crate) struct Events {
     ids: EventIds,
     /// Encoded and not yet taken.
     ready: VecDeque<Piece>,
-    keep_alive: Pin<Box<Sleep>>,
-    last: Instant,
+    keep_alive: KeepAlive,
 }
 
 impl Events {
@@ -150,15 +165,13 @@ impl Events {
         ids: EventIds,
         primes: bool,
     ) -> Self {
-        let now = Instant::now();
         let mut events = Self {
             budget: session.budget(),
             session,
             claim: reading.claim,
             ids,
             ready: VecDeque::new(),
-            keep_alive: Box::pin(tokio::time::sleep_until(now + KEEP_ALIVE)),
-            last: now,
+            keep_alive: KeepAlive::new(),
         };
         if let Some(seq) = reading.prime.filter(|_| primes) {
             events.prime(seq);
@@ -184,7 +197,7 @@ impl Events {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Spent>>> {
         loop {
             if let Some(bit) = self.next_ready().transpose() {
-                self.last = Instant::now();
+                self.keep_alive.moved();
                 return Poll::Ready(Some(bit));
             }
             let claim = self.claim;
@@ -194,7 +207,7 @@ impl Events {
             match polled {
                 Poll::Ready(events) if events.is_empty() => return Poll::Ready(None),
                 Poll::Ready(events) => self.encode(&events, Budget::send),
-                Poll::Pending => return self.poll_keep_alive(cx).map(|bytes| bytes.map(Ok)),
+                Poll::Pending => return self.keep_alive.poll(cx).map(|bytes| bytes.map(Ok)),
             }
         }
     }
@@ -212,22 +225,6 @@ impl Events {
             }
         }
         Ok(None)
-    }
-
-    fn poll_keep_alive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        while self.keep_alive.as_mut().poll(cx).is_ready() {
-            // The timer is set anew only here, not for every event.
-            let due = self.last + KEEP_ALIVE;
-            let now = Instant::now();
-            if due > now {
-                self.keep_alive.as_mut().reset(due);
-                continue;
-            }
-            self.last = now;
-            self.keep_alive.as_mut().reset(now + KEEP_ALIVE);
-            return Poll::Ready(Some(Bytes::from_static(b": keep-alive\n\n")));
-        }
-        Poll::Pending
     }
 
     /// Small events leave in one piece; a large one is not copied.
@@ -273,6 +270,38 @@ impl Events {
             EventIds::Session(id) => write!(text, "{id}-{seq}"),
         };
         text.put_u8(b'\n');
+    }
+}
+
+impl KeepAlive {
+    pub(crate) fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            timer: Box::pin(tokio::time::sleep_until(now + KEEP_ALIVE)),
+            last: now,
+        }
+    }
+
+    /// Something else was sent.
+    pub(crate) fn moved(&mut self) {
+        self.last = Instant::now();
+    }
+
+    /// A comment when it is time for one.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        while self.timer.as_mut().poll(cx).is_ready() {
+            // The timer is set anew only here, not for every event.
+            let due = self.last + KEEP_ALIVE;
+            let now = Instant::now();
+            if due > now {
+                self.timer.as_mut().reset(due);
+                continue;
+            }
+            self.last = now;
+            self.timer.as_mut().reset(now + KEEP_ALIVE);
+            return Poll::Ready(Some(Bytes::from_static(b": keep-alive\n\n")));
+        }
+        Poll::Pending
     }
 }
 

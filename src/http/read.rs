@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{
-    HeaderMap, Request,
+    HeaderMap,
     header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE},
 };
 use http_body_util::BodyExt;
@@ -91,10 +91,10 @@ pub(crate) fn check_content_type(headers: &HeaderMap) -> Result<(), Rejection> {
 pub(crate) async fn body(
     server: &Server,
     max: usize,
-    request: Request<Incoming>,
+    headers: &HeaderMap,
+    body: Incoming,
 ) -> Result<Bytes, Rejection> {
-    let declared = request
-        .headers()
+    let declared = headers
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok());
     if declared
@@ -103,7 +103,7 @@ pub(crate) async fn body(
     {
         return Err(Rejection::BodyTooLarge);
     }
-    let read = collect(&server.bodies, max, request.into_body());
+    let read = collect(&server.bodies, max, body);
     tokio::time::timeout(BODY_TIMEOUT, read)
         .await
         .map_err(|_| Rejection::BodyTimeout)?

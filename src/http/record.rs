@@ -17,7 +17,7 @@ use crate::{
 /// Records a request that is let through; its outcome is owed from then on.
 pub(super) async fn admit(
     granted: &Granted,
-    session: &Session,
+    session: Option<&Session>,
     permit: &Permit,
 ) -> Result<Pending, Unrecorded> {
     if !granted.log().is_on() {
@@ -39,7 +39,7 @@ pub(super) async fn admit(
 /// Records a notification that is let through.
 pub(super) async fn decide(
     granted: &Granted,
-    session: &Session,
+    session: Option<&Session>,
     permit: &Permit,
 ) -> Result<(), Unrecorded> {
     if !granted.log().is_on() {
@@ -59,15 +59,30 @@ pub(super) async fn decide(
 }
 
 /// Records a message that was not let through.
-pub(super) fn refused(granted: &Granted, session: &Session, frame: &Frame, refusal: &Refusal) {
+pub(super) fn refused(
+    granted: &Granted,
+    session: Option<&Session>,
+    frame: &Frame,
+    refusal: &Refusal,
+) {
+    turned_away(granted, session, frame, (refusal.rule(), refusal.code()));
+}
+
+/// Records a message that was not let through: what decided, and the code of the answer.
+pub(super) fn turned_away(
+    granted: &Granted,
+    session: Option<&Session>,
+    frame: &Frame,
+    (rule, code): (Option<&str>, i32),
+) {
     if !granted.log().is_on() {
         return;
     }
     let message = Message::of(frame);
     granted.log().note(&Event {
         decision: Some(Decision::Deny),
-        rule: refusal.rule(),
-        status: Some(Status::Error(i64::from(refusal.code()))),
+        rule,
+        status: Some(Status::Error(i64::from(code))),
         ..message.event(granted, session, Name::Denied)
     });
 }
@@ -135,13 +150,18 @@ impl<'a> Message<'a> {
         }
     }
 
-    fn event<'e>(&'e self, granted: &'e Granted, session: &'e Session, name: Name) -> Event<'e> {
+    fn event<'e>(
+        &'e self,
+        granted: &'e Granted,
+        session: Option<&Session>,
+        name: Name,
+    ) -> Event<'e> {
         Event {
             principal: Some(&granted.principal),
             client: Some(granted.address),
             backend: Some(&granted.backend),
-            session: Some(session.audit_digest()),
-            instance: Some(session.instance_number()),
+            session: session.map(Session::audit_digest),
+            instance: session.map(Session::instance_number),
             id: self.frame.id(),
             method: Some(self.frame.method()).filter(|method| !method.is_empty()),
             tool: self.tool.as_deref(),

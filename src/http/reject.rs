@@ -245,6 +245,16 @@ fn seconds(retry: Duration) -> u64 {
     (retry.as_secs() + u64::from(retry.subsec_nanos() > 0)).max(1)
 }
 
+/// The status that goes with an error's code where nothing else was sent (2026-07-28).
+pub(crate) fn modern_status(code: i64) -> StatusCode {
+    match code {
+        -32601 => StatusCode::NOT_FOUND,
+        -32022..=-32020 => StatusCode::BAD_REQUEST,
+        -32013 => StatusCode::TOO_MANY_REQUESTS,
+        _ => StatusCode::OK,
+    }
+}
+
 /// A JSON response.
 pub(crate) fn json(status: StatusCode, body: Bytes) -> Response<Body> {
     let mut response = Response::new(Body::full(body));

@@ -104,7 +104,7 @@ pub(crate) async fn request(
         session.unbegin();
     }
     if let (Err(refusal), Some(frame)) = (&sent, &kept) {
-        record::refused(granted, session, frame, refusal);
+        record::refused(granted, Some(session), frame, refusal);
     }
     sent
 }
@@ -131,35 +131,49 @@ async fn hand_over(
         // It was counted when its session opened. What is denied counts too.
         granted.throttle().map_err(Refusal::Limited)?;
     }
-    let permit = check(granted, session, frame).map_err(Refusal::Denied)?;
+    let (permit, admitted) = pass(granted, Some(session), frame, true).await?;
     let frame = permit.frame();
-    let slot = match frame.method() {
-        "initialize" => InFlight::free(),
-        _ => granted
-            .admit(tool_of(frame).as_deref())
-            .map_err(Refusal::Limited)?,
-    };
-    let recorded = record::admit(granted, session, &permit).await;
-    let pending = recorded.map_err(|_| Refusal::Unrecorded)?;
     if !session.has_own_instance() {
         let id = frame.id_bytes().unwrap_or_default();
         if frame.method() == "initialize" {
             let status = greet(session, frame, &id, lane).await;
-            pending.finish(Outcome::new(status));
+            admitted.pending.finish(Outcome::new(status));
             return Ok(());
         }
         match session.subscription(frame) {
             Ok(true) => {}
             Ok(false) => {
-                pending.finish(Outcome::new(Status::Ok));
+                admitted.pending.finish(Outcome::new(Status::Ok));
                 session.answer(lane, empty_result(&id));
                 return Ok(());
             }
             Err(error) => return Err(Refusal::Send(error)),
         }
     }
-    let admitted = Admitted { slot, pending };
     session.call(permit, lane, admitted).map_err(Refusal::Send)
+}
+
+/// A request that policy and limits let through, and that was recorded. It takes a `place` among
+/// those in flight, unless it goes on with one that has its own.
+pub(crate) async fn pass(
+    granted: &Granted,
+    session: Option<&Session>,
+    frame: Frame,
+    place: bool,
+) -> Result<(Permit, Admitted), Refusal> {
+    let permit = check(granted, session, frame).map_err(Refusal::Denied)?;
+    let frame = permit.frame();
+    let tool = tool_of(frame);
+    let slot = match frame.method() {
+        // It was counted when its session opened.
+        "initialize" => Ok(InFlight::free()),
+        _ if place => granted.admit(tool.as_deref()),
+        _ => granted.count(tool.as_deref()).map(|()| InFlight::free()),
+    };
+    let slot = slot.map_err(Refusal::Limited)?;
+    let recorded = record::admit(granted, session, &permit).await;
+    let pending = recorded.map_err(|_| Refusal::Unrecorded)?;
+    Ok((permit, Admitted { slot, pending }))
 }
 
 /// Answers `initialize` on a common instance, which the gateway has greeted itself.
@@ -190,7 +204,7 @@ pub(crate) async fn notification(
     let kept = granted.log().is_on().then(|| frame.clone());
     let sent = tell(granted, session, frame).await;
     if let (Err(refusal), Some(frame)) = (&sent, &kept) {
-        record::refused(granted, session, frame, refusal);
+        record::refused(granted, Some(session), frame, refusal);
     }
     match sent {
         Ok(()) => Ok(()),
@@ -214,8 +228,8 @@ async fn tell(granted: &Granted, session: &Session, frame: Frame) -> Result<(), 
         granted.throttle().map_err(Refusal::Limited)?;
         granted.count(None).map_err(Refusal::Limited)?;
     }
-    let permit = check(granted, session, frame).map_err(Refusal::Denied)?;
-    let recorded = record::decide(granted, session, &permit).await;
+    let permit = check(granted, Some(session), frame).map_err(Refusal::Denied)?;
+    let recorded = record::decide(granted, Some(session), &permit).await;
     recorded.map_err(|_| Refusal::Unrecorded)?;
     session.notify(permit).map_err(Refusal::Send)
 }
@@ -252,10 +266,14 @@ fn tool_of(frame: &Frame) -> Option<Cow<'_, str>> {
 }
 
 /// Asks policy, and tells the log what its rules say.
-fn check(granted: &Granted, session: &Session, frame: Frame) -> Result<Permit, Denied> {
+pub(super) fn check(
+    granted: &Granted,
+    session: Option<&Session>,
+    frame: Frame,
+) -> Result<Permit, Denied> {
     let at = Circumstances {
         client: granted.address,
-        session: session.digest(),
+        session: session.map_or("", Session::digest),
         time: SystemTime::now(),
     };
     let checked = granted.access.check(frame, &at);
@@ -263,7 +281,7 @@ fn check(granted: &Granted, session: &Session, frame: Frame) -> Result<Permit, D
         Ok(permit) => permit.notes(),
         Err(denied) => denied.notes(),
     };
-    let number = session.number();
+    let number = session.map(Session::number);
     for rule in notes {
         tracing::info!(session = number, %rule, "a rule notes a message");
     }

@@ -73,7 +73,9 @@ pub(crate) async fn post(
     read::check_content_type(request.headers())?;
     let id = session_id(request.uri().query().unwrap_or_default()).ok_or(Rejection::NotFound)?;
     let session = granted.session(id.as_bytes(), Transport::Sse)?;
-    let body = read::body(&granted.server, granted.snapshot.http.max_body, request).await?;
+    let (parts, body) = request.into_parts();
+    let max = granted.snapshot.http.max_body;
+    let body = read::body(&granted.server, max, &parts.headers, body).await?;
     let frames = match Frame::from_client(body.clone()) {
         Ok(frame) => vec![frame],
         Err(Refused {

@@ -21,7 +21,7 @@ use crate::{
         exchange::Granted,
         read::{self, Accepts},
         reject::{RETRY, Rejection, after, json, limit_error, send_error},
-        send,
+        send, stateless,
     },
     session::{
         EndReason, Post, Session, Transport, Version,
@@ -41,23 +41,26 @@ pub(crate) async fn post(
     if !accepts.json && !accepts.stream {
         return Err(Rejection::NotAcceptable);
     }
-    let head = Head::of(&granted, request.headers())?;
-    let body = read::body(&granted.server, granted.snapshot.http.max_body, request).await?;
+    let (parts, body) = request.into_parts();
+    let max = granted.snapshot.http.max_body;
+    let body = read::body(&granted.server, max, &parts.headers, body).await?;
     let frame = match Frame::from_client(body.clone()) {
         Ok(frame) => frame,
         Err(Refused {
             error: FrameError::Batch,
             ..
         }) => {
+            let head = Head::of(&granted, &parts.headers)?;
             return batch(&granted, head, accepts, body).await;
         }
         Err(refused) => return Err(refused.into()),
     };
     // A message with blanks was copied without them; a call must not hold both.
     drop(body);
-    if frame.meta_protocol_version().is_some() || head.modern {
-        return Err(modern(&frame));
+    if stateless::claims(&parts.headers, &frame) {
+        return stateless::post(granted, &parts.headers, accepts, frame).await;
     }
+    let head = Head::of(&granted, &parts.headers)?;
     if frame.method() == "initialize" && frame.kind() == Kind::Request {
         return initialize(granted, accepts, frame).await;
     }
@@ -77,13 +80,13 @@ pub(crate) async fn post(
 
 /// `GET /{backend}/mcp`: the standing stream, or one that broke.
 pub(crate) fn get(granted: &Granted, headers: &HeaderMap) -> Result<Response<Body>, Rejection> {
-    let head = Head::of(granted, headers)?;
-    if head.modern {
+    if stateless::names_modern(headers) {
         return Err(Rejection::Method("POST"));
     }
     if !read::accepts(headers).stream {
         return Err(Rejection::NotAcceptable);
     }
+    let head = Head::of(granted, headers)?;
     let session = head
         .session
         .ok_or(Rejection::BadRequest("Mcp-Session-Id is required"))??;
@@ -100,10 +103,10 @@ pub(crate) fn get(granted: &Granted, headers: &HeaderMap) -> Result<Response<Bod
 
 /// `DELETE /{backend}/mcp`: the end of a session.
 pub(crate) fn delete(granted: &Granted, headers: &HeaderMap) -> Result<Response<Body>, Rejection> {
-    let head = Head::of(granted, headers)?;
-    if head.modern {
+    if stateless::names_modern(headers) {
         return Err(Rejection::Method("POST"));
     }
+    let head = Head::of(granted, headers)?;
     let session = head
         .session
         .ok_or(Rejection::BadRequest("Mcp-Session-Id is required"))??;
@@ -117,8 +120,6 @@ pub(crate) fn delete(granted: &Granted, headers: &HeaderMap) -> Result<Response<
 /// What the headers say about session and revision.
 struct Head {
     session: Option<Result<Arc<Session>, Rejection>>,
-    /// The revision header names one without sessions.
-    modern: bool,
     /// The revision header is absent or names one that is served here.
     version: Result<(), Rejection>,
 }
@@ -128,12 +129,10 @@ impl Head {
         let session = single(headers, &SESSION_ID)?;
         let session = session.map(|id| granted.session(id.as_bytes(), Transport::Http));
         let named = single(headers, &PROTOCOL_VERSION)?.map(|value| value.to_str().unwrap_or("?"));
-        let modern = named == Some(MODERN);
-        let known = modern || named.is_none_or(|name| Version::parse(name).is_some());
+        let known = named.is_none_or(|name| Version::parse(name).is_some());
         let refusal = Rejection::BadRequest("Unsupported MCP-Protocol-Version");
         Ok(Self {
             session,
-            modern,
             version: if known { Ok(()) } else { Err(refusal) },
         })
     }
@@ -341,7 +340,12 @@ fn answer_body(session: &Session, accepts: Accepts, answer: Bytes, id: &[u8]) ->
 
 /// The response that carries a stream.
 pub(crate) fn event_stream(events: Events) -> Response<Body> {
-    let mut response = Response::new(Body::events(events));
+    event_response(Body::events(events))
+}
+
+/// The response that carries events as they come.
+pub(crate) fn event_response(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(
@@ -381,16 +385,6 @@ pub(crate) fn accepted() -> Response<Body> {
     response
 }
 
-/// A request of a revision without sessions. Its codes would say "modern, try again"; any other
-/// one makes a client of both eras turn to `initialize`.
-fn modern(frame: &Frame) -> Rejection {
-    let id = frame.id_bytes();
-    Rejection::Frame(Refused {
-        error: FrameError::NotMessage,
-        id,
-    })
-}
-
 /// `LANE-SEQ`, as [`Events`] writes them.
 fn event_id(value: &HeaderValue) -> Option<(u32, u64)> {
     let (lane, seq) = value.to_str().ok()?.split_once('-')?;
@@ -416,7 +410,5 @@ pub(crate) fn single<'a>(
 
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
-/// The revision without sessions.
-const MODERN: &str = "2026-07-28";
 /// A POST that has heard nothing for so long becomes a stream.
 const SILENCE: Duration = Duration::from_secs(10);

@@ -100,6 +100,12 @@ impl Access {
         })
     }
 
+    /// True when its principal sees less than all there is.
+    #[must_use]
+    pub fn is_restricted(&self) -> bool {
+        self.inner.restricted
+    }
+
     /// True when a message of the child may pass to this principal.
     #[must_use]
     pub fn permits_from_child(&self, frame: &Frame) -> bool {

@@ -5,7 +5,7 @@
 //! Invariant: on text that is no such JSON it yields less, and never panics.
 
 /// Just after the string token that begins at `at`; `None` when it has no end.
-pub(super) fn string_end(text: &[u8], at: usize) -> Option<usize> {
+pub(crate) fn string_end(text: &[u8], at: usize) -> Option<usize> {
     let mut at = at + 1;
     loop {
         at += memchr::memchr2(b'"', b'\\', text.get(at..)?)?;
@@ -50,13 +50,13 @@ fn container_end(text: &[u8], mut at: usize) -> Option<usize> {
 
 /// The elements of an array, raw.
 #[derive(Debug, Clone)]
-pub(super) struct Elements<'a> {
+pub(crate) struct Elements<'a> {
     text: &'a [u8],
     at: usize,
 }
 
 impl<'a> Elements<'a> {
-    pub(super) fn of(array: &'a [u8]) -> Self {
+    pub(crate) fn of(array: &'a [u8]) -> Self {
         Self { text: array, at: 1 }
     }
 }
@@ -77,13 +77,13 @@ impl<'a> Iterator for Elements<'a> {
 
 /// The members of an object: key token and value, raw.
 #[derive(Debug, Clone)]
-pub(super) struct Members<'a> {
+pub(crate) struct Members<'a> {
     text: &'a [u8],
     at: usize,
 }
 
 impl<'a> Members<'a> {
-    pub(super) fn of(object: &'a [u8]) -> Self {
+    pub(crate) fn of(object: &'a [u8]) -> Self {
         Self {
             text: object,
             at: 1,

@@ -174,7 +174,7 @@ fn status_of(frame: &Frame) -> Status<'static> {
     }
 }
 
-fn failure_status(failure: Failure) -> Status<'static> {
+pub(crate) fn failure_status(failure: Failure) -> Status<'static> {
     match failure {
         Failure::Crashed => Status::Crashed,
         Failure::Unreadable => Status::Error(-32011),

@@ -5,6 +5,8 @@
 //! event is bytes. Invariants: an event is on one lane only; what nobody reads is bounded: a lane
 //! that holds too much loses its reader, never the other way round.
 
+mod sent;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
@@ -14,6 +16,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{sync::oneshot, time::Instant};
 
+use self::sent::Sent;
 use crate::session::budget::{Budget, STALL};
 
 /// One event of a stream.
@@ -86,13 +89,6 @@ pub(crate) struct Streams {
     next_seq: u64,
     next_lane: u32,
     next_generation: u64,
-}
-
-#[derive(Debug)]
-struct Sent {
-    lane: u32,
-    event: Event,
-    at: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -299,14 +295,6 @@ impl Streams {
         seq
     }
 
-    fn sent_after(&self, lane: u32, seq: u64) -> Vec<Event> {
-        let missed = self
-            .sent
-            .iter()
-            .filter(|sent| sent.lane == lane && sent.event.seq > seq);
-        missed.map(|sent| sent.event.clone()).collect()
-    }
-
     /// Takes events for a reader, at most `most` bytes (or one). `Ready` with none: the stream ends.
     pub(crate) fn poll(&mut self, claim: Claim, most: usize, waker: &Waker) -> Poll<Vec<Event>> {
         let Some(lane) = self.lanes.get_mut(&claim.lane) else {
@@ -382,13 +370,6 @@ impl Streams {
         }
     }
 
-    /// Forgets what was sent before `before`.
-    pub(crate) fn forget(&mut self, before: Instant) {
-        while self.sent.front().is_some_and(|sent| sent.at < before) {
-            self.drop_oldest();
-        }
-    }
-
     fn append(&mut self, number: u32, data: Bytes) {
         let Some(lane) = self.lanes.get_mut(&number) else {
             return;
@@ -447,27 +428,6 @@ impl Streams {
             self.lanes.remove(&number);
         }
     }
-
-    fn keep(&mut self, lane: u32, event: Event) {
-        self.sent_bytes += event.data.len() + EVENT_COST;
-        self.sent.push_back(Sent {
-            lane,
-            event,
-            at: Instant::now(),
-        });
-        while self.sent_bytes > self.bounds.replay && !self.sent.is_empty() {
-            self.drop_oldest();
-        }
-    }
-
-    fn drop_oldest(&mut self) {
-        if let Some(old) = self.sent.pop_front() {
-            self.sent_bytes -= old.event.data.len() + EVENT_COST;
-        }
-        if self.sent.is_empty() {
-            self.sent = VecDeque::new();
-        }
-    }
 }
 
 impl Drop for Streams {
@@ -495,7 +455,5 @@ impl Budget {
 pub(crate) const STANDING: u32 = 0;
 /// The reader of a stream that was promised and not yet taken.
 const UNCLAIMED: u64 = 0;
-/// What an event costs beside its bytes.
-const EVENT_COST: usize = 96;
 /// Waits for one reader even when the budget of all is used up.
 const FREE: usize = 64 * 1024;

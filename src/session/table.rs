@@ -177,6 +177,12 @@ impl Table {
         self.budget.sweep(now);
     }
 
+    /// What may wait for the readers of a principal.
+    pub(crate) fn budget(&self, principal: &Principal) -> Arc<Budget> {
+        let limit = self.config.read().max_waiting + SLACK;
+        self.share(principal, limit)
+    }
+
     /// What may wait for the readers of one principal: a quarter, so that one can't starve all.
     fn share(&self, principal: &Principal, limit: usize) -> Arc<Budget> {
         let mut shares = self.shares.lock();

@@ -23,6 +23,9 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod memory;
+mod modern;
+mod modern_input;
+mod modern_listen;
 mod origin;
 #[allow(dead_code, reason = "a subject may need what no other has used yet")]
 mod process;

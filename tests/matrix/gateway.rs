@@ -1,204 +1,31 @@
-//! Every real client with every real server through one gateway, over TLS with a key.
-//!
-//! `scripts/test` installs the clients and servers and names their folder in
-//! `GATEHOUSE_TEST_DEPS`; without it these tests say so and check nothing. `GATEHOUSE_BIN` names
-//! the gateway to test (default: the one that cargo built beside this test).
-//!
-//! One pair alone: `cargo test --test matrix python2::sse::git`.
-
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::disallowed_methods,
-    reason = "a test starts programs and stops at the first surprise"
-)]
+//! The one gateway of all these tests, with every server behind it.
 
 use std::{
     fmt::Write as _,
     fs::{self, File},
-    io::{self, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
-    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Condvar, LazyLock, Mutex, MutexGuard, Once, PoisonError, mpsc},
+    sync::LazyLock,
     thread,
     time::{Duration, Instant},
 };
 
-use nix::{
-    sys::signal::{Signal, killpg},
-    unistd::Pid,
-};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+
+use crate::program::{Said, run};
 
 /// The longest that one client may take for one plan.
 const DRIVER_TIMEOUT: Duration = Duration::from_secs(120);
 /// From the start of the gateway to the first accepted connection.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-const DRIVERS_AT_ONCE: usize = 2;
-const KEY: &str = "a-key-that-only-the-matrix-has";
+pub(crate) const KEY: &str = "a-key-that-only-the-matrix-has";
 
-macro_rules! matrix {
-    ($($client:ident { $($transport:ident)* })*) => {
-        $(mod $client {
-            $(mod $transport {
-                matrix!(@servers $client $transport: everything filesystem memory time git);
+pub(crate) static GATEWAY: LazyLock<Gateway> = LazyLock::new(Gateway::start);
 
-                #[test]
-                fn a_wrong_key_is_refused() {
-                    crate::check_refusal(stringify!($client), stringify!($transport));
-                }
-            })*
-        })*
-    };
-    (@servers $client:ident $transport:ident: $($server:ident)*) => {
-        $(#[test]
-        fn $server() {
-            crate::check(stringify!($client), stringify!($transport), stringify!($server));
-        })*
-    };
-}
-
-matrix! {
-    typescript1 { sse http }
-    python1 { sse http }
-    python2 { sse http }
-    inspector { sse http }
-    rmcp { http }
-}
-
-/// Runs one client's plan for one server.
-fn check(client: &str, transport: &str, server: &str) {
-    if !installed() {
-        return;
-    }
-    let _place = Place::take();
-    let _alone = (server == "memory").then(memory_file);
-    let gateway = LazyLock::force(&GATEWAY);
-    let (said, report) = gateway.drive(client, transport, server, KEY);
-    if report["ok"] != true {
-        let log = gateway.log_end();
-        panic!("{client} over {transport} with {server} failed:\n{said}\ngateway:\n{log}");
-    }
-    if client != "inspector" {
-        assert_eq!(
-            report["skipped"],
-            json!([]),
-            "a full client does every step"
-        );
-    }
-}
-
-/// A client with a wrong key learns so at once, before anything else.
-fn check_refusal(client: &str, transport: &str) {
-    if !installed() {
-        return;
-    }
-    let _place = Place::take();
-    let gateway = LazyLock::force(&GATEWAY);
-    let (said, report) = gateway.drive(client, transport, "time", "a-key-that-nobody-has");
-    assert!(said.in_time, "it hangs:\n{said}");
-    assert_eq!(report["ok"], false, "it was let in, or broke down:\n{said}");
-    assert_eq!(report["steps"], json!([]), "it got somewhere:\n{said}");
-}
-
-/// Whether the clients and servers are there; says so if not.
-fn installed() -> bool {
-    static SAID: Once = Once::new();
-    let installed = std::env::var_os("GATEHOUSE_TEST_DEPS").is_some();
-    if !installed {
-        // Not captured, as `eprintln!` would be: nobody may take these for tests that passed.
-        SAID.call_once(|| {
-            let _ = writeln!(
-                io::stderr(),
-                "\n*** skipped: the real clients and servers are not installed; run scripts/test ***"
-            );
-        });
-    }
-    installed
-}
-
-/// What a program said.
-struct Said {
-    stdout: String,
-    stderr: String,
-    in_time: bool,
-}
-
-impl std::fmt::Display for Said {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if !self.in_time {
-            writeln!(f, "(killed after {DRIVER_TIMEOUT:?})")?;
-        }
-        write!(f, "{}\n{}", self.stdout.trim(), self.stderr.trim())
-    }
-}
-
-/// Runs a program to its end, or kills it and what it started.
-fn run(mut command: Command, limit: Duration) -> Said {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0);
-    let child = command.spawn().expect("the driver starts");
-    let group = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
-    let (done, output) = mpsc::channel();
-    thread::spawn(move || done.send(child.wait_with_output()));
-    let (output, in_time) = match output.recv_timeout(limit) {
-        Ok(output) => (output, true),
-        Err(_) => {
-            let _ = killpg(group, Signal::SIGKILL);
-            (output.recv().expect("a killed program ends"), false)
-        }
-    };
-    let output = output.expect("its output is read");
-    Said {
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        in_time,
-    }
-}
-
-/// One of the places for drivers that run at once.
-struct Place;
-
-static TAKEN: Mutex<usize> = Mutex::new(0);
-static FREED: Condvar = Condvar::new();
-
-impl Place {
-    fn take() -> Self {
-        let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = |taken: &mut usize| *taken >= DRIVERS_AT_ONCE;
-        let mut taken = FREED
-            .wait_while(taken, full)
-            .unwrap_or_else(PoisonError::into_inner);
-        *taken += 1;
-        Self
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        *TAKEN.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        FREED.notify_one();
-    }
-}
-
-/// The memory server rewrites its whole file at each change, so two of its clients at once would
-/// undo each other's work.
-fn memory_file() -> MutexGuard<'static, ()> {
-    static FILE: Mutex<()> = Mutex::new(());
-    FILE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-static GATEWAY: LazyLock<Gateway> = LazyLock::new(Gateway::start);
-
-struct Gateway {
-    dir: PathBuf,
+pub(crate) struct Gateway {
+    pub(crate) dir: PathBuf,
     port: u16,
     /// Ends with this process, however it ends, and the gateway with it.
     _leash: Child,
@@ -253,10 +80,25 @@ impl Gateway {
         }
     }
 
+    pub(crate) fn url(&self, backend: &str, path: &str) -> String {
+        format!("https://127.0.0.1:{}/{backend}/{path}", self.port)
+    }
+
+    /// The one that its clients have to trust.
+    pub(crate) fn certificate(&self) -> PathBuf {
+        self.dir.join("gatehouse-cert.pem")
+    }
+
     /// Runs a client's plan for a server; what it said, and the report in it.
-    fn drive(&self, client: &str, transport: &str, server: &str, key: &str) -> (Said, Value) {
+    pub(crate) fn drive(
+        &self,
+        client: &str,
+        transport: &str,
+        server: &str,
+        key: &str,
+    ) -> (Said, Value) {
         let path = if transport == "sse" { "sse" } else { "mcp" };
-        let url = format!("https://127.0.0.1:{}/{server}/{path}", self.port);
+        let url = self.url(server, path);
         let mut driver = Command::new(repository().join("tests/clients/drive"));
         driver
             .args([
@@ -269,7 +111,7 @@ impl Gateway {
                 key,
             ])
             .arg("--ca")
-            .arg(self.dir.join("gatehouse-cert.pem"))
+            .arg(self.certificate())
             .args([
                 "--plan",
                 &self.plan(server, &format!("{client}-{transport}")),
@@ -289,7 +131,7 @@ impl Gateway {
             .replace("${REPO}", &place("repository"))
     }
 
-    fn log_end(&self) -> String {
+    pub(crate) fn log_end(&self) -> String {
         let log = fs::read(self.dir.join("gateway.log")).unwrap_or_default();
         let from = log.len().saturating_sub(4000);
         String::from_utf8_lossy(&log[from..]).into_owned()
@@ -313,12 +155,7 @@ fn configuration(dir: &Path, port: u16) -> String {
             let _ = write!(hex, "{byte:02x}");
             hex
         });
-    let clients = repository().join("tests/clients/node/node_modules/.bin/node");
-    let node = if clients.exists() {
-        text(&clients)
-    } else {
-        "node".to_owned()
-    };
+    let node = node();
     let package = |name: &str| {
         let packages = repository().join("tests/servers/node/node_modules/@modelcontextprotocol");
         text(&packages.join(format!("server-{name}/dist/index.js")))
@@ -336,6 +173,9 @@ fn configuration(dir: &Path, port: u16) -> String {
         "--repository",
         dir.join("repository")
     ]);
+    let conformance = |era: &str| json!([conformance_server(), "--era", era]);
+    let legacy = conformance("legacy");
+    let modern = conformance("modern");
     format!(
         r#"
 [server]
@@ -370,6 +210,12 @@ warm = 1
 [backends.git]
 command = {git}
 isolation = "shared"
+
+[backends.conformance-legacy]
+command = {legacy}
+
+[backends.conformance-modern]
+command = {modern}
 "#
     )
 }
@@ -407,7 +253,29 @@ fn free_port() -> u16 {
     listener.local_addr().expect("an address").port()
 }
 
-fn repository() -> &'static Path {
+/// The server of this repository that the official suite is run with.
+fn conformance_server() -> PathBuf {
+    let beside = std::env::current_exe().expect("a path");
+    let target = beside
+        .ancestors()
+        .nth(2)
+        .expect("a folder of test programs");
+    let path = target.join("examples/conformance");
+    assert!(path.exists(), "cargo build --examples comes first");
+    path
+}
+
+/// The Node.js that came with the clients, or else the machine's own.
+pub(crate) fn node() -> String {
+    let packaged = repository().join("tests/clients/node/node_modules/.bin/node");
+    if packaged.exists() {
+        text(&packaged)
+    } else {
+        "node".to_owned()
+    }
+}
+
+pub(crate) fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 

@@ -1,0 +1,484 @@
+//! Instances for requests without a session.
+//!
+//! Owns which of them may serve a request: those of its principal, era and declared capabilities. A
+//! call during which the child may ask for input has its instance alone; others share one. The
+//! instance that was given back last is taken first, so that one caller's calls meet the same one.
+//! Invariants: an instance is greeted once, with the capabilities of those that it will serve; it
+//! never serves two principals unless `isolation` says so, nor a session.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{Backend, LeaseError, PATIENCE};
+use crate::{
+    backend::{
+        Isolation, ask,
+        capabilities::Capabilities,
+        era::{self, Era},
+        handshake::LATEST_LEGACY,
+        instance::Instance,
+    },
+    frame::{self, Frame, Kind},
+    principal::Principal,
+};
+
+/// What an instance must be to serve a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Need {
+    /// A child without a handshake.
+    Modern,
+    /// A child that was greeted with these capabilities.
+    Legacy(Capabilities),
+}
+
+/// How an instance is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Usage {
+    /// By a call, alone where the child may ask for input.
+    Call,
+    /// By somebody who listens, beside whatever calls there are.
+    Listen,
+}
+
+type Key = (Option<Principal>, Need);
+
+/// The instances of one backend that serve requests without a session.
+#[derive(Default)]
+pub(super) struct Seats {
+    lots: Mutex<HashMap<Key, Vec<Arc<Seat>>>>,
+    /// One was given back.
+    freed: Notify,
+    /// A task looks after idle ones.
+    tended: AtomicBool,
+}
+
+/// An instance in the making or in use.
+pub struct Seat {
+    key: Key,
+    ready: OnceLock<Result<Ready, LeaseError>>,
+    told: CancellationToken,
+    state: Mutex<Taken>,
+    /// Somebody watches what the child says of its own accord.
+    watched: AtomicBool,
+    /// The log level that the child was told.
+    level: AtomicU8,
+}
+
+struct Ready {
+    instance: Arc<Instance>,
+    /// A legacy child's raw `InitializeResult`.
+    hello: Bytes,
+}
+
+#[derive(Debug)]
+struct Taken {
+    calls: usize,
+    listeners: usize,
+    since: Instant,
+}
+
+/// The right to use an instance for one request; given back when it is dropped.
+pub struct SeatLease {
+    place: Place,
+    instance: Arc<Instance>,
+}
+
+/// A seat that is counted as used.
+struct Place {
+    backend: Arc<Backend>,
+    seat: Arc<Seat>,
+    usage: Usage,
+}
+
+impl Backend {
+    /// An instance for a request of `principal` that has no session.
+    ///
+    /// # Errors
+    /// [`LeaseError`].
+    pub async fn seat(
+        &self,
+        principal: &Principal,
+        need: Need,
+        usage: Usage,
+    ) -> Result<SeatLease, LeaseError> {
+        let backend = self.me.upgrade().ok_or(LeaseError::Draining)?;
+        let key = match self.config.isolation {
+            Isolation::Shared => (None, need.unasked()),
+            Isolation::Session | Isolation::Principal => (Some(principal.clone()), need),
+        };
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if self.drain.is_draining() {
+                return Err(LeaseError::Draining);
+            }
+            let freed = self.seats.freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            // From here on it is given back whatever happens.
+            let place = Place {
+                seat: self.take(&backend, &key, usage),
+                backend: backend.clone(),
+                usage,
+            };
+            match place.seat.ready().await {
+                Ok(instance) => return Ok(SeatLease { place, instance }),
+                // Somebody may give one back.
+                Err(LeaseError::Full) if self.seats.are_busy(&key) => {
+                    drop(place);
+                    if tokio::time::timeout_at(end, freed).await.is_err() {
+                        return Err(LeaseError::Full);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// A free instance of the lot, or one that is started for it.
+    fn take(&self, backend: &Arc<Self>, key: &Key, usage: Usage) -> Arc<Seat> {
+        let alone = key.1.asks() && usage == Usage::Call;
+        let mut lots = self.seats.lots.lock();
+        let lot = lots.entry(key.clone()).or_default();
+        lot.retain(|seat| seat.is_usable());
+        let free = |seat: &&Arc<Seat>| !alone || seat.state.lock().calls == 0;
+        if let Some(seat) = lot.iter().rev().find(free) {
+            seat.enter(usage);
+            return seat.clone();
+        }
+        let seat = Arc::new(Seat::new(key.clone()));
+        seat.enter(usage);
+        lot.push(seat.clone());
+        drop(lots);
+        let (starting, backend) = (seat.clone(), backend.clone());
+        // It goes on when its caller leaves: the next one will want it.
+        self.drain.spawn(async move {
+            let ready = backend.make(starting.key.1).await;
+            let _ = starting.ready.set(ready);
+            starting.told.cancel();
+        });
+        self.tend();
+        seat
+    }
+
+    async fn make(&self, need: Need) -> Result<Ready, LeaseError> {
+        let instance = self.own().await?;
+        let Need::Legacy(capabilities) = need else {
+            return Ok(Ready {
+                instance,
+                hello: Bytes::new(),
+            });
+        };
+        match self.greet(&instance, capabilities).await {
+            Some(hello) => {
+                self.breaker.succeeded();
+                Ok(Ready { instance, hello })
+            }
+            None => {
+                self.failed(&instance);
+                instance.stop();
+                Err(LeaseError::Start)
+            }
+        }
+    }
+
+    /// The handshake of the gateway's own; the raw `InitializeResult`.
+    async fn greet(&self, instance: &Instance, capabilities: Capabilities) -> Option<Bytes> {
+        let params = format!(
+            r#"{{"protocolVersion":"{LATEST_LEGACY}","capabilities":{},"clientInfo":{{"name":"gatehouse","version":"{}"}}}}"#,
+            capabilities.initialize(),
+            env!("CARGO_PKG_VERSION"),
+        );
+        let initialize = frame::request(b"0", "initialize", Some(params.as_bytes()));
+        let initialize = Frame::from_child(initialize).ok()?;
+        let answer = ask::ask(instance, &initialize, self.config.start_timeout).await;
+        let answer = answer.ok()?;
+        if let Some(error) = answer.error() {
+            if error_code(error) == Some(era::UNSUPPORTED_VERSION) {
+                self.contradict(Era::Legacy);
+            }
+            return None;
+        }
+        let hello = (answer.kind() == Kind::Result).then(|| answer.result())??;
+        let done = frame::notification("notifications/initialized", None);
+        instance.notify(&Frame::from_child(done).ok()?).ok()?;
+        Some(Bytes::copy_from_slice(hello))
+    }
+
+    /// Ends an instance that nobody uses, where one is needed elsewhere; false: there is none.
+    pub(super) async fn make_room(&self) -> bool {
+        let Some(instance) = self.seats.evict(None) else {
+            return false;
+        };
+        instance.stop();
+        instance.ended().await;
+        // Its place is given back a moment later.
+        let _ = tokio::time::timeout(PATIENCE, self.slots.acquire()).await;
+        true
+    }
+
+    /// Ends instances that nobody has used for a while, as long as there are any.
+    fn tend(&self) {
+        let Some(backend) = self.me.upgrade() else {
+            return;
+        };
+        if self.seats.tended.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        self.drain.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(LOOK) => {}
+                    () = backend.drain.draining() => return,
+                }
+                while let Some(instance) = backend.seats.evict(Some(IDLE)) {
+                    instance.stop();
+                }
+            }
+        });
+    }
+
+    /// Ends the instances that serve nobody; called when the backend goes away.
+    pub(super) fn retire_seats(&self) {
+        while let Some(instance) = self.seats.evict(None) {
+            instance.stop();
+        }
+    }
+
+    /// Fails what is in flight without a session, at once.
+    pub fn abort(&self) {
+        let lots = self.seats.lots.lock();
+        let seats: Vec<_> = lots.values().flatten().cloned().collect();
+        drop(lots);
+        for ready in seats
+            .iter()
+            .filter_map(|seat| seat.ready.get()?.as_ref().ok())
+        {
+            ready.instance.close();
+        }
+    }
+
+    pub(super) fn forget_seat(&self, instance: &Arc<Instance>) {
+        let is_it = |seat: &Arc<Seat>| {
+            let ready = seat.ready.get().and_then(|ready| ready.as_ref().ok());
+            ready.is_some_and(|ready| Arc::ptr_eq(&ready.instance, instance))
+        };
+        let mut lots = self.seats.lots.lock();
+        lots.retain(|_, lot| {
+            lot.retain(|seat| !is_it(seat));
+            !lot.is_empty()
+        });
+    }
+}
+
+impl Need {
+    /// True when the child may ask for input during a call.
+    fn asks(self) -> bool {
+        matches!(self, Self::Legacy(capabilities) if capabilities.any())
+    }
+
+    /// Between principals nobody is asked for anything.
+    fn unasked(self) -> Self {
+        match self {
+            Self::Modern => Self::Modern,
+            Self::Legacy(_) => Self::Legacy(Capabilities::default()),
+        }
+    }
+}
+
+impl Seats {
+    /// True when one of the lot is in use, and so will be given back.
+    fn are_busy(&self, key: &Key) -> bool {
+        let lots = self.lots.lock();
+        let lot = lots.get(key).map(Vec::as_slice).unwrap_or_default();
+        lot.iter().any(|seat| {
+            seat.is_usable() && seat.ready.get().is_some() && seat.state.lock().calls > 0
+        })
+    }
+
+    /// Takes out the one that has been idle longest, at least for so long.
+    fn evict(&self, idle: Option<Duration>) -> Option<Arc<Instance>> {
+        let mut lots = self.lots.lock();
+        let now = Instant::now();
+        let mut oldest: Option<(Instant, Arc<Seat>)> = None;
+        for seat in lots.values().flatten() {
+            let state = seat.state.lock();
+            let over = idle.is_none_or(|idle| state.since + idle <= now);
+            let free = state.calls == 0 && state.listeners == 0 && seat.ready.get().is_some();
+            if over
+                && free
+                && oldest
+                    .as_ref()
+                    .is_none_or(|(since, _)| state.since < *since)
+            {
+                oldest = Some((state.since, seat.clone()));
+            }
+        }
+        let (_, seat) = oldest?;
+        if let Some(lot) = lots.get_mut(&seat.key) {
+            lot.retain(|other| !Arc::ptr_eq(other, &seat));
+            if lot.is_empty() {
+                lots.remove(&seat.key);
+            }
+        }
+        let ready = seat.ready.get()?.as_ref().ok()?;
+        Some(ready.instance.clone())
+    }
+
+    fn give_back(&self, seat: &Arc<Seat>, usage: Usage) {
+        let mut lots = self.lots.lock();
+        seat.leave(usage);
+        let Some(lot) = lots.get_mut(&seat.key) else {
+            return;
+        };
+        let at = lot.iter().position(|other| Arc::ptr_eq(other, seat));
+        match at {
+            Some(at) if !seat.is_usable() => {
+                lot.remove(at);
+            }
+            // Last given back, first taken.
+            Some(at) if usage == Usage::Call && at + 1 < lot.len() => {
+                let seat = lot.remove(at);
+                lot.push(seat);
+            }
+            _ => {}
+        }
+        if lot.is_empty() {
+            lots.remove(&seat.key);
+        }
+        drop(lots);
+        self.freed.notify_waiters();
+    }
+}
+
+impl Seat {
+    fn new(key: Key) -> Self {
+        Self {
+            key,
+            ready: OnceLock::new(),
+            told: CancellationToken::new(),
+            state: Mutex::new(Taken {
+                calls: 0,
+                listeners: 0,
+                since: Instant::now(),
+            }),
+            watched: AtomicBool::new(false),
+            level: AtomicU8::new(u8::MAX),
+        }
+    }
+
+    fn enter(&self, usage: Usage) {
+        let mut state = self.state.lock();
+        match usage {
+            Usage::Call => state.calls += 1,
+            Usage::Listen => state.listeners += 1,
+        }
+    }
+
+    fn leave(&self, usage: Usage) {
+        let mut state = self.state.lock();
+        match usage {
+            Usage::Call => state.calls = state.calls.saturating_sub(1),
+            Usage::Listen => state.listeners = state.listeners.saturating_sub(1),
+        }
+        state.since = Instant::now();
+    }
+
+    async fn ready(&self) -> Result<Arc<Instance>, LeaseError> {
+        loop {
+            if let Some(ready) = self.ready.get() {
+                let instance = ready.as_ref().map(|ready| ready.instance.clone());
+                return instance.map_err(|error| *error);
+            }
+            self.told.cancelled().await;
+        }
+    }
+
+    fn is_usable(&self) -> bool {
+        match self.ready.get() {
+            None => true,
+            Some(Err(_)) => false,
+            Some(Ok(ready)) => !ready.instance.has_ended() && !ready.instance.is_stopping(),
+        }
+    }
+}
+
+impl SeatLease {
+    /// The instance.
+    #[must_use]
+    pub fn instance(&self) -> &Arc<Instance> {
+        &self.instance
+    }
+
+    /// A legacy child's raw `InitializeResult`; empty for a modern child.
+    #[must_use]
+    pub fn hello(&self) -> Bytes {
+        match self.place.seat.ready.get() {
+            Some(Ok(ready)) => ready.hello.clone(),
+            _ => Bytes::new(),
+        }
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn need(&self) -> Need {
+        self.place.seat.key.1
+    }
+
+    /// True when it serves all principals.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.place.seat.key.0.is_none()
+    }
+
+    /// Notes the log level that its user wants. True when the child has to be told: it has another,
+    /// and nobody else wants a lower one.
+    #[must_use]
+    pub fn wants_level(&self, level: u8) -> bool {
+        let alone = self.place.seat.state.lock().calls <= 1;
+        let old = &self.place.seat.level;
+        match alone {
+            true => old.swap(level, Ordering::Relaxed) != level,
+            false => old.fetch_min(level, Ordering::Relaxed) > level,
+        }
+    }
+
+    /// True for the first that asks: whoever it is has to watch the instance.
+    #[must_use]
+    pub fn is_unwatched(&self) -> bool {
+        !self.place.seat.watched.load(Ordering::Relaxed)
+            && !self.place.seat.watched.swap(true, Ordering::Relaxed)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.backend.seats.give_back(&self.seat, self.usage);
+        if self.backend.drain.is_draining() {
+            self.backend.retire_seats();
+        }
+    }
+}
+
+fn error_code(error: &[u8]) -> Option<i64> {
+    #[derive(serde::Deserialize)]
+    struct Error {
+        code: i64,
+    }
+    serde_json::from_slice::<Error>(error).ok().map(|e| e.code)
+}
+
+/// An instance that nobody has used for so long ends.
+const IDLE: Duration = Duration::from_secs(300);
+/// How often it is looked for those.
+const LOOK: Duration = Duration::from_secs(5);

@@ -1,0 +1,163 @@
+//! Streamable HTTP of 2026-07-28: no handshake, no sessions; each request stands for itself.
+//!
+//! Owns what is particular to that transport
+//! (<https://modelcontextprotocol.io/specification/2026-07-28/basic/transports>). It must never know
+//! what a child's words become (that is `bridge`). Invariants: nothing is minted that outlives the
+//! request, but a sealed state; a client that leaves takes its call with it; the status is committed
+//! with the first message.
+
+mod catalog;
+mod circle;
+mod dispatch;
+mod envelope;
+mod headers;
+mod input;
+mod listen;
+mod refusal;
+mod reply;
+mod table;
+mod translate;
+mod turn;
+
+use std::{future::poll_fn, sync::Arc, time::Duration};
+
+use http::{HeaderMap, Response};
+
+pub(crate) use self::{circle::Circles, reply::Live, table::Stateless};
+use self::{
+    dispatch::Admission,
+    envelope::Fault,
+    reply::{Answer, End, First, Held, Reply},
+};
+use crate::{
+    backend::era::MODERN,
+    frame::{Frame, Kind},
+    http::{
+        body::Body,
+        exchange::Granted,
+        read::Accepts,
+        reject::{RETRY, Rejection, after, json},
+        send::{self, Refusal},
+        streamable::{accepted, event_response},
+    },
+};
+
+/// True when a message or its headers claim the revision without sessions.
+pub(crate) fn claims(headers: &HeaderMap, frame: &Frame) -> bool {
+    frame.meta_version().is_some() || names_modern(headers)
+}
+
+/// True when the revision header names one without sessions.
+pub(crate) fn names_modern(headers: &HeaderMap) -> bool {
+    let mut named = headers.get_all(headers::PROTOCOL_VERSION).iter();
+    named.any(|value| value.as_bytes().trim_ascii() == MODERN.as_bytes())
+}
+
+/// `POST /{backend}/mcp`.
+pub(crate) async fn post(
+    granted: Granted,
+    headers: &HeaderMap,
+    accepts: Accepts,
+    frame: Frame,
+) -> Result<Response<Body>, Rejection> {
+    match frame.kind() {
+        Kind::Request => {}
+        // Ids are not unique across clients: whoever wants to cancel closes his stream. Nothing else
+        // is told this way.
+        Kind::Notification => {
+            let counted = granted.throttle();
+            counted.map_err(|limited| Rejection::Rate(None, limited.retry_after))?;
+            return Ok(accepted());
+        }
+        Kind::Result | Kind::Error => {
+            let fault = envelope::bad(-32600, "Responses are not taken");
+            refusal::record(&granted, &frame, &Stop::Fault(fault.clone()));
+            return Ok(json(fault.status, fault.answer(None)));
+        }
+    }
+    let listens = frame.method() == "subscriptions/listen";
+    if listens && !accepts.stream {
+        return Err(Rejection::NotAcceptable);
+    }
+    let id = frame.id_bytes().unwrap_or_default();
+    let granted = Arc::new(granted);
+    // Only what is refused is looked at again; the bytes are shared.
+    let kept = frame.clone();
+    match admit(&granted, headers, frame).await {
+        Ok(admission) => {
+            let reply = Reply::new(accepts.stream);
+            match Box::pin(dispatch::run(&granted, headers, admission, reply)).await {
+                Ok(held) => Ok(wait(held, accepts).await),
+                Err(fault) => Ok(refusal::response(&id, &fault)),
+            }
+        }
+        Err(Stop::Draining) => Err(Rejection::Draining),
+        Err(stop) => {
+            refusal::record(&granted, &kept, &stop);
+            Ok(refusal::stopped(&id, &stop))
+        }
+    }
+}
+
+/// Why a request was not let through.
+enum Stop {
+    Fault(Fault),
+    Refusal(Refusal),
+    Draining,
+}
+
+/// Throttle, envelope, policy, limits, audit.
+async fn admit(
+    granted: &Arc<Granted>,
+    headers: &HeaderMap,
+    frame: Frame,
+) -> Result<Admission, Stop> {
+    if granted.server.drain.is_draining() {
+        return Err(Stop::Draining);
+    }
+    let counted = granted.throttle();
+    counted.map_err(|limited| Stop::Refusal(Refusal::Limited(limited)))?;
+    let declared = envelope::check(headers, &frame).map_err(Stop::Fault)?;
+    let parked = dispatch::parked(granted, &frame);
+    // A parked call keeps its place.
+    let passed = send::pass(granted, None, frame, parked.is_none()).await;
+    let (permit, admitted) = passed.map_err(Stop::Refusal)?;
+    Ok(Admission {
+        declared,
+        parked,
+        permit,
+        admitted,
+    })
+}
+
+/// Waits for what comes first; after a while of silence it becomes a stream, so that proxies and
+/// clients see that it lives.
+async fn wait(held: Held, accepts: Accepts) -> Response<Body> {
+    if accepts.json {
+        let first = poll_fn(|cx| held.reply.poll_first(cx));
+        let first = match accepts.stream {
+            true => tokio::time::timeout(SILENCE, first).await.ok(),
+            false => Some(first.await),
+        };
+        if let Some(First::End(end)) = first {
+            return whole(end);
+        }
+    }
+    event_response(Body::live(Live::new(held)))
+}
+
+fn whole(end: End) -> Response<Body> {
+    let response = match end.body {
+        Answer::Whole(data) => json(end.status, data),
+        Answer::Large(leaving) => {
+            json(end.status, bytes::Bytes::new()).map(|_| Body::large(leaving))
+        }
+    };
+    match end.status {
+        http::StatusCode::TOO_MANY_REQUESTS => after(response, RETRY),
+        _ => response,
+    }
+}
+
+/// A request that has heard nothing for so long becomes a stream.
+const SILENCE: Duration = Duration::from_secs(10);

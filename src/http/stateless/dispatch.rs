@@ -1,0 +1,483 @@
+//! A request that was let through, on its way to an instance.
+//!
+//! Owns the choice of the instance and of what the gateway answers itself. Invariant: whatever
+//! happens, the outcome that is owed is said.
+
+use std::{
+    borrow::Cow,
+    sync::{Arc, Weak, atomic::AtomicBool},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{
+    catalog, circle,
+    envelope::{self, Declared, Fault},
+    input::{self, Asked, Retry},
+    listen::{self, Opening},
+    refusal,
+    reply::{Answer, End, Held, Owner, Reply},
+    table::Closing,
+    translate::{self, INPUT, Rendered},
+    turn::{self, Side, State, Turn},
+};
+use crate::{
+    audit::{Outcome as Said, Pending, Status},
+    backend::{
+        Call, CallError, Discovered, Era, Failure, LeaseError, Need, Peer, SeatLease, Usage, ask,
+    },
+    bridge::{modern, seal::Bond},
+    frame::{self, Frame, Slot},
+    http::exchange::Granted,
+    policy::{Permit, Prune},
+    session::Admitted,
+};
+
+/// A request that was let through.
+pub(super) struct Admission {
+    pub(super) declared: Declared,
+    /// The parked call that it takes up, and the round of its state.
+    pub(super) parked: Option<(Arc<Turn>, u32)>,
+    pub(super) permit: Permit,
+    pub(super) admitted: Admitted,
+}
+
+/// The parked call that a request's state stands for.
+pub(super) fn parked(granted: &Granted, frame: &Frame) -> Option<(Arc<Turn>, u32)> {
+    let state = frame.request_state()?;
+    if !INPUT.contains(&frame.method()) {
+        return None;
+    }
+    let bond = Bond::of(&granted.principal, &granted.backend, frame);
+    let stateless = &granted.server.stateless;
+    let plain = stateless.seal.open(&frame::unescape(state)?, &bond)?;
+    let (number, round) = plain.split_first_chunk::<8>()?;
+    let turn = stateless.parked(u64::from_le_bytes(*number))?;
+    Some((turn, u32::from_le_bytes(round.try_into().ok()?)))
+}
+
+/// What a request needs on its way.
+struct Way<'a> {
+    granted: &'a Arc<Granted>,
+    headers: &'a HeaderMap,
+    declared: Declared,
+    reply: Arc<Reply>,
+    frame: Frame,
+    prune: Prune,
+}
+
+/// Sends a request where it is answered.
+///
+/// # Errors
+/// The fault that it is answered with; it was recorded.
+pub(super) async fn run(
+    granted: &Arc<Granted>,
+    headers: &HeaderMap,
+    admission: Admission,
+    reply: Arc<Reply>,
+) -> Result<Held, Fault> {
+    let Admission {
+        declared,
+        parked,
+        permit,
+        admitted,
+    } = admission;
+    let (frame, prune) = permit.into_parts();
+    let way = Way {
+        granted,
+        headers,
+        declared,
+        reply,
+        frame,
+        prune,
+    };
+    if let Some((turn, round)) = parked {
+        return way.resume(&turn, round, admitted.pending);
+    }
+    match way.serve(admitted).await {
+        Ok(held) => Ok(held),
+        Err(failed) => {
+            let (pending, fault) = *failed;
+            pending.finish(Said::new(Status::Error(i64::from(fault.code))));
+            Err(fault)
+        }
+    }
+}
+
+/// What is owed, and what the client is told, where there is no other answer.
+type Served<T> = Result<T, Box<(Pending, Fault)>>;
+
+impl Way<'_> {
+    async fn serve(self, admitted: Admitted) -> Served<Held> {
+        let Ok(served) = self.granted.served() else {
+            return Err(owing(admitted.pending, envelope::unknown()));
+        };
+        let backend = &served.backend;
+        let discovers = self.frame.method() == "server/discover";
+        let era = match backend.known_era() {
+            Some(era) if !discovers => Ok((era == Era::Modern, None)),
+            _ => {
+                let asked = tokio::time::timeout(DISCOVERY, backend.speaks_modern()).await;
+                let told = asked.unwrap_or(Err(LeaseError::Start));
+                told.map(|discovered| (discovered.is_some(), discovered))
+            }
+        };
+        let (is_modern, discovered) = match era {
+            Ok(era) => era,
+            Err(error) if discovers => {
+                return Err(owing(admitted.pending, refusal::undiscovered(error)));
+            }
+            Err(error) => return Err(owing(admitted.pending, refusal::unavailable(error))),
+        };
+        if discovers {
+            return self.discover(admitted, discovered).await;
+        }
+        let need = match is_modern {
+            true => Need::Modern,
+            false => Need::Legacy(self.declared.capabilities),
+        };
+        let listens = self.frame.method() == "subscriptions/listen";
+        let usage = if listens { Usage::Listen } else { Usage::Call };
+        let lease = match backend.seat(&self.granted.principal, need, usage).await {
+            Ok(lease) => lease,
+            Err(error) => return Err(owing(admitted.pending, refusal::unavailable(error))),
+        };
+        circle::watch(&served.circles, &self.granted.principal, &lease);
+        if !is_modern && self.frame.method().starts_with("tasks/") {
+            return Err(owing(admitted.pending, envelope::unknown()));
+        }
+        if listens && !is_modern {
+            return self.listen(admitted, lease).await;
+        }
+        if self.frame.method() == "tools/call" {
+            let circle = served.circles.of(&self.granted.principal);
+            let catalog = catalog::catalog(&circle, &lease).await;
+            if !catalog.is_plain() {
+                if let Err(mismatch) = catalog.check(self.headers, &self.frame) {
+                    return Err(owing(admitted.pending, envelope::mismatch(mismatch)));
+                }
+                let tool = self.frame.name().unwrap_or_default();
+                if !is_modern && catalog.is_task_only(&tool) {
+                    let refusal = translate::done(self.only_as_task());
+                    return Ok(self.say(admitted.pending, refusal));
+                }
+            }
+        }
+        if !is_modern {
+            self.set_level(&lease).await;
+        }
+        self.call(admitted, lease)
+    }
+
+    /// Takes a parked call up again.
+    fn resume(self, turn: &Arc<Turn>, round: u32, pending: Pending) -> Result<Held, Fault> {
+        let responses = self.frame.input_responses().unwrap_or(b"{}");
+        let invalid = |pending: Pending| {
+            pending.finish(Said::new(Status::Error(-32602)));
+            bad_state()
+        };
+        if !input::are_responses(responses) {
+            return Err(invalid(pending));
+        }
+        let retry = Retry {
+            round,
+            id: self.id(),
+            token: self.frame.progress_token_bytes(),
+            reply: self.reply.clone(),
+            pending,
+        };
+        match turn.resume(retry, responses) {
+            Ok(()) => Ok(Held::new(self.reply, turn.clone())),
+            Err(retry) => Err(invalid(retry.pending)),
+        }
+    }
+
+    async fn discover(self, admitted: Admitted, modern: Option<Arc<Discovered>>) -> Served<Held> {
+        let access = &self.granted.access;
+        let result = match modern {
+            Some(discovered) => access
+                .redact_result(&discovered.result)
+                .ok()
+                .and_then(|result| modern::rediscover(&result)),
+            None => {
+                let Ok(served) = self.granted.served() else {
+                    return Err(owing(admitted.pending, envelope::unknown()));
+                };
+                let need = Need::Legacy(self.declared.capabilities);
+                let seat = served
+                    .backend
+                    .seat(&self.granted.principal, need, Usage::Listen);
+                let hello = match tokio::time::timeout(DISCOVERY, seat).await {
+                    Ok(Ok(lease)) => {
+                        circle::watch(&served.circles, &self.granted.principal, &lease);
+                        lease.hello()
+                    }
+                    Ok(Err(error)) => {
+                        return Err(owing(admitted.pending, refusal::undiscovered(error)));
+                    }
+                    // It goes on starting, for the next who asks.
+                    Err(_) => {
+                        let fault = refusal::undiscovered(LeaseError::Start);
+                        return Err(owing(admitted.pending, fault));
+                    }
+                };
+                access
+                    .redact_result(&hello)
+                    .ok()
+                    .and_then(|hello| modern::discover(&hello))
+            }
+        };
+        let id = self.id();
+        Ok(match result {
+            Some(result) => self.say(
+                admitted.pending,
+                translate::done(frame::result_response(&id, &result)),
+            ),
+            None => self.say(
+                admitted.pending,
+                translate::failed(&id, Failure::Unreadable),
+            ),
+        })
+    }
+
+    async fn listen(self, admitted: Admitted, lease: SeatLease) -> Served<Held> {
+        let opening = Opening {
+            granted: self.granted.clone(),
+            frame: self.frame,
+            lease,
+            pending: admitted.pending,
+            reply: self.reply.clone(),
+        };
+        match listen::open(opening).await {
+            Ok(listen) => Ok(Held::new(self.reply, listen)),
+            Err(listen::Refused::Params(pending)) => Err(owing(pending, bad_params())),
+            Err(listen::Refused::Full(pending)) => {
+                Err(owing(pending, refusal::unavailable(LeaseError::Full)))
+            }
+        }
+    }
+
+    /// Log lines are sent from the level on that this request wants.
+    async fn set_level(&self, lease: &SeatLease) {
+        let Some(level) = self
+            .declared
+            .level
+            .filter(|level| lease.wants_level(level.0))
+        else {
+            return;
+        };
+        let hello = lease.hello();
+        let logs = modern::find(&hello, "capabilities")
+            .and_then(|capabilities| modern::find(capabilities, "logging"));
+        if logs.is_none() {
+            return;
+        }
+        let params = format!(r#"{{"level":"{}"}}"#, level.as_str());
+        let request = frame::request(b"0", "logging/setLevel", Some(params.as_bytes()));
+        if let Ok(request) = Frame::from_child(request) {
+            let _ = ask::ask(lease.instance(), &request, LEVEL).await;
+        }
+    }
+
+    fn call(self, admitted: Admitted, lease: SeatLease) -> Served<Held> {
+        let instance = lease.instance().clone();
+        let Admitted { slot, pending } = admitted;
+        let is_modern = lease.need() == Need::Modern;
+        let bond = match lease.need() {
+            Need::Modern => lease.is_shared(),
+            Need::Legacy(capabilities) => capabilities.any(),
+        } && INPUT.contains(&self.frame.method());
+        let bond =
+            bond.then(|| Bond::of(&self.granted.principal, &self.granted.backend, &self.frame));
+        let brought = self.frame.input_responses();
+        if !is_modern && brought.is_some_and(|raw| !input::are_responses(raw)) {
+            return Err(owing(pending, bad_state()));
+        }
+        let Some(wire) = self.wire(is_modern, bond.as_ref()) else {
+            return Err(owing(pending, bad_state()));
+        };
+        let id = self.id();
+        let call = Call {
+            token: self.frame.progress_token_bytes(),
+            id: id.clone(),
+            lane: 0,
+            prune: self.prune.clone(),
+            slot,
+            pending: Pending::nothing(),
+            started: Instant::now(),
+        };
+        let turn = self.turn(lease, bond, pending);
+        if turn.listens() {
+            let closing: Arc<dyn Closing> = turn.clone();
+            let table = &self.granted.server.stateless;
+            if !table.listen(
+                turn.number,
+                &self.granted.principal,
+                Arc::downgrade(&closing),
+            ) {
+                turn.finish(too_many(&id), false);
+                return Ok(Held::new(self.reply, turn));
+            }
+        }
+        let peer: Arc<dyn Peer> = turn.clone();
+        let called = {
+            // Who has to give it up at once finds its number.
+            let mut state = turn.state.lock();
+            let called = instance.call((turn.number, &peer), &wire, call);
+            called.map(|ticket| state.ticket = ticket)
+        };
+        if let Err(error) = called {
+            let rendered = match error {
+                CallError::Busy => too_many(&id),
+                CallError::Gone => translate::failed(&id, Failure::Crashed),
+            };
+            self.granted.server.stateless.forget(&turn);
+            turn.finish(rendered, false);
+        }
+        Ok(Held::new(self.reply, turn))
+    }
+
+    /// The message as the child may see it; `None` when its state is none of ours.
+    fn wire(&self, is_modern: bool, bond: Option<&Bond>) -> Option<Frame> {
+        let state = self.frame.request_state();
+        let state = state.filter(|_| INPUT.contains(&self.frame.method()));
+        match (is_modern, state, bond) {
+            // No parked call stands for it.
+            (false, Some(_), _) => None,
+            (false, None, _) => Some(modern::request(&self.frame)),
+            (true, Some(state), Some(bond)) => {
+                let seal = &self.granted.server.stateless.seal;
+                let own = seal.open(&frame::unescape(state)?, bond)?;
+                Some(self.frame.rewritten(&[(Slot::RequestState, &own)]))
+            }
+            (true, ..) => Some(self.frame.clone()),
+        }
+    }
+
+    fn turn(&self, lease: SeatLease, bond: Option<Bond>, pending: Pending) -> Arc<Turn> {
+        let side = match lease.need() {
+            Need::Modern => Side::Same,
+            Need::Legacy(_) => Side::Legacy(self.server_info(&lease)),
+        };
+        let asked = match (&side, &bond) {
+            (Side::Legacy(_), Some(_)) => Asked::bringing(self.frame.input_responses()),
+            _ => Asked::default(),
+        };
+        let mut state = State::new(self.id(), lease, pending, asked);
+        state.token = self.frame.progress_token_bytes();
+        state.reply = Some(self.reply.clone());
+        self.granted.server.stateless.came();
+        Arc::new_cyclic(|me: &Weak<Turn>| Turn {
+            number: turn::number(),
+            granted: self.granted.clone(),
+            method: method(&self.frame),
+            uri: self.frame.uri().map(Cow::into_owned),
+            declared: self.declared,
+            side,
+            bond,
+            listed: AtomicBool::new(false),
+            state: Mutex::new(state),
+            me: me.clone(),
+        })
+    }
+
+    fn server_info(&self, lease: &SeatLease) -> Option<Bytes> {
+        let hello = lease.hello();
+        let info = modern::server_info(&hello)?;
+        match self.granted.access.redact_result(info).ok()? {
+            Cow::Borrowed(info) => Some(hello.slice_ref(info)),
+            Cow::Owned(info) => Some(info.into()),
+        }
+    }
+
+    /// An answer of the gateway's own.
+    fn say(self, pending: Pending, rendered: Rendered) -> Held {
+        pending.finish(Said {
+            bytes_out: Some(rendered.data.len() as u64),
+            ..Said::new(rendered.status)
+        });
+        self.reply.finish(End {
+            body: Answer::Whole(rendered.data),
+            status: rendered.http,
+        });
+        Held::new(self.reply, Arc::new(Nobody))
+    }
+
+    fn only_as_task(&self) -> Bytes {
+        let text = "This tool can only be called as a task, which this server offers in another revision \
+                    of the protocol.";
+        let result = serde_json::json!({
+            "resultType": "complete",
+            "content": [{ "type": "text", "text": text }],
+            "isError": true,
+        });
+        frame::result_response(&self.id(), result.to_string().as_bytes())
+    }
+
+    fn id(&self) -> Bytes {
+        self.frame.id_bytes().unwrap_or_default()
+    }
+}
+
+/// Who owns what is over already.
+struct Nobody;
+
+impl Owner for Nobody {
+    fn left(&self, _: &Arc<Reply>) {}
+}
+
+fn method(frame: &Frame) -> Cow<'static, str> {
+    let known = KNOWN.iter().find(|known| **known == frame.method());
+    match known {
+        Some(known) => Cow::Borrowed(known),
+        None => Cow::Owned(frame.method().to_owned()),
+    }
+}
+
+fn owing(pending: Pending, fault: Fault) -> Box<(Pending, Fault)> {
+    Box::new((pending, fault))
+}
+
+fn too_many(id: &[u8]) -> Rendered {
+    translate::error(
+        id,
+        -32013,
+        "Too many requests",
+        Some(r#"{"retry_after":1}"#),
+    )
+}
+
+fn bad_state() -> Fault {
+    Fault {
+        status: StatusCode::OK,
+        ..envelope::bad(-32602, "Unknown requestState, or responses that are none")
+    }
+}
+
+fn bad_params() -> Fault {
+    Fault {
+        status: StatusCode::OK,
+        ..envelope::bad(-32602, "Invalid params")
+    }
+}
+
+/// Usual methods, for which no text has to be kept.
+const KNOWN: [&str; 9] = [
+    "tools/call",
+    "tools/list",
+    "prompts/get",
+    "prompts/list",
+    "resources/read",
+    "resources/list",
+    "resources/templates/list",
+    "completion/complete",
+    "subscriptions/listen",
+];
+/// Clients give a discovery ten seconds.
+const DISCOVERY: Duration = Duration::from_secs(7);
+/// For a child to take a log level.
+const LEVEL: Duration = Duration::from_secs(2);

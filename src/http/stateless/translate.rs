@@ -1,0 +1,215 @@
+//! What a child's answer is for a client of 2026-07-28.
+//!
+//! Owns the bytes of the answer and the status that goes with them. Invariant: an answer carries the
+//! client's own id, and codes that the revision doesn't have don't leave.
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::turn::{Side, Turn};
+use crate::{
+    audit::Status,
+    backend::Failure,
+    bridge::modern::{self, Translated},
+    frame::{self, Frame, Kind, Slot},
+    http::reject::modern_status,
+    policy::scan::Members,
+    session::peer::{failure_error, failure_status},
+};
+
+/// What is said to a client, and to the log.
+pub(super) struct Rendered {
+    pub(super) data: Bytes,
+    pub(super) http: StatusCode,
+    pub(super) status: Status<'static>,
+}
+
+/// An answer that may be seen.
+pub(super) fn answer(turn: &Turn, id: &Bytes, frame: Frame) -> Rendered {
+    match (frame.kind(), &turn.side) {
+        (Kind::Result, Side::Legacy(info)) => {
+            let result = frame.result().unwrap_or_default();
+            match modern::result(result, &turn.method, info.as_deref()) {
+                Some(result) => done(frame::result_response(id, &result)),
+                None => failed(id, Failure::Unreadable),
+            }
+        }
+        (Kind::Result, Side::Same) => same(turn, id, frame),
+        (_, Side::Legacy(info)) => {
+            let error = frame.error().unwrap_or_default();
+            match modern::error(error, turn.uri.as_deref()) {
+                Translated::Same => refused(with_id(frame, id)),
+                Translated::Error(error) => {
+                    refused(frame.rewritten(&[(Slot::Error, &error), (Slot::Id, id)]))
+                }
+                Translated::Visit(visit) => visits(turn, id, &visit, info.as_deref()),
+            }
+        }
+        (_, Side::Same) => refused(with_id(frame, id)),
+    }
+}
+
+/// No answer at all.
+pub(super) fn failed(id: &[u8], failure: Failure) -> Rendered {
+    Rendered {
+        data: failure_error(id, failure),
+        http: StatusCode::OK,
+        status: failure_status(failure),
+    }
+}
+
+/// An error of the gateway's own.
+pub(super) fn error(id: &[u8], code: i32, message: &str, data: Option<&str>) -> Rendered {
+    Rendered {
+        data: frame::error_response(Some(id), code, message, data),
+        http: modern_status(i64::from(code)),
+        status: Status::Error(i64::from(code)),
+    }
+}
+
+/// A result.
+pub(super) fn done(data: Bytes) -> Rendered {
+    Rendered {
+        data,
+        http: StatusCode::OK,
+        status: Status::Ok,
+    }
+}
+
+/// The end of a stream of subscriptions.
+pub(super) fn listened(id: &[u8]) -> Rendered {
+    let mut result =
+        b"{\"resultType\":\"complete\",\"_meta\":{\"io.modelcontextprotocol/subscriptionId\":"
+            .to_vec();
+    result.extend_from_slice(id);
+    result.extend_from_slice(b"}}");
+    done(frame::result_response(id, &result))
+}
+
+fn refused(frame: Frame) -> Rendered {
+    let code = frame.error().map_or(0, modern::code);
+    Rendered {
+        data: frame.bytes().clone(),
+        http: modern_status(code),
+        status: Status::Error(code),
+    }
+}
+
+fn with_id(frame: Frame, id: &[u8]) -> Frame {
+    if frame.id() == Some(id) {
+        return frame;
+    }
+    frame.rewritten(&[(Slot::Id, id)])
+}
+
+/// A result of the client's own revision.
+fn same(turn: &Turn, id: &Bytes, frame: Frame) -> Rendered {
+    let result = frame.result().unwrap_or_default();
+    if !turn.declared.tasks && kind_is(result, b"\"task\"") {
+        return error(
+            id,
+            -32603,
+            "The server began a task, which the client can't follow",
+            None,
+        );
+    }
+    if kind_is(result, b"\"input_required\"") {
+        if !INPUT.contains(&&*turn.method) {
+            return error(
+                id,
+                -32603,
+                "The server asked for input where it can't be brought",
+                None,
+            );
+        }
+        if let Some(bond) = &turn.bond {
+            return match wrapped(turn, result, bond) {
+                Some(result) => done(frame::result_response(id, &result)),
+                None => failed(id, Failure::Unreadable),
+            };
+        }
+    }
+    // What was pruned for one principal is not everybody's.
+    if turn.granted.access.is_restricted() && memchr::memmem::find(result, b"\"public\"").is_some()
+    {
+        return match private(result) {
+            Some(result) => done(frame::result_response(id, &result)),
+            None => failed(id, Failure::Unreadable),
+        };
+    }
+    done(with_id(frame, id).bytes().clone())
+}
+
+/// True when `resultType` is this raw text.
+fn kind_is(result: &[u8], kind: &[u8]) -> bool {
+    // Most results don't have the word anywhere.
+    memchr::memmem::find(result, &kind[1..kind.len() - 1]).is_some()
+        && modern::find(result, "resultType").is_some_and(|found| {
+            frame::unescape(found).is_some_and(|text| text.as_bytes() == &kind[1..kind.len() - 1])
+        })
+}
+
+/// A result of a child that serves several principals: its state is bound to this one.
+fn wrapped(turn: &Turn, result: &[u8], bond: &crate::bridge::seal::Bond) -> Option<Vec<u8>> {
+    let seal = &turn.granted.server.stateless.seal;
+    rebuilt(result, |key, value| match key {
+        "requestState" => {
+            let mut text = Vec::new();
+            frame::quote(&seal.seal(value, bond)?, &mut text);
+            Some(text)
+        }
+        _ => None,
+    })
+}
+
+fn private(result: &[u8]) -> Option<Vec<u8>> {
+    rebuilt(result, |key, _| {
+        (key == "cacheScope").then(|| b"\"private\"".to_vec())
+    })
+}
+
+/// An object with some of its values replaced.
+fn rebuilt(object: &[u8], replace: impl Fn(&str, &[u8]) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(object.len() + 128);
+    for (key, value) in Members::of(object) {
+        out.push(if out.is_empty() { b'{' } else { b',' });
+        out.extend_from_slice(key);
+        out.push(b':');
+        match replace(&frame::unescape(key)?, value) {
+            Some(other) => out.extend_from_slice(&other),
+            None => out.extend_from_slice(value),
+        }
+    }
+    if out.is_empty() {
+        out.push(b'{');
+    }
+    out.push(b'}');
+    Some(out)
+}
+
+/// An error that sends the user to URLs becomes a request for input; a retry is a call like the
+/// first.
+fn visits(turn: &Turn, id: &[u8], visit: &[(String, Vec<u8>)], info: Option<&[u8]>) -> Rendered {
+    if !INPUT.contains(&&*turn.method) {
+        return error(
+            id,
+            -32603,
+            "The server asked for input where it can't be brought",
+            None,
+        );
+    }
+    if !turn.declared.capabilities.url {
+        let data = r#"{"requiredCapabilities":{"elicitation":{"url":{}}}}"#;
+        return error(
+            id,
+            -32021,
+            "The server needs a capability that the client lacks",
+            Some(data),
+        );
+    }
+    let result = modern::input_required(visit, None, info);
+    done(frame::result_response(id, &result))
+}
+
+/// Requests that can be answered by asking for input.
+pub(super) const INPUT: [&str; 3] = ["tools/call", "prompts/get", "resources/read"];

@@ -1,0 +1,299 @@
+//! One call without a session, from the moment that a child has it.
+//!
+//! Owns the peer that the instance speaks to, and what its words become for the client. Invariants:
+//! each request has one outcome in the log, whatever becomes of its child or client; the instance is
+//! given back before the client hears the end, so that his next call meets it again.
+
+use std::{
+    borrow::Cow,
+    sync::{Arc, Weak, atomic::AtomicBool},
+};
+
+use bytes::Bytes;
+use http::StatusCode;
+use parking_lot::Mutex;
+
+use super::{
+    envelope::{Declared, Level},
+    input::Asked,
+    reply::{Answer, End, Owner, Reply},
+    table::Closing,
+    translate::{self, Rendered},
+};
+use crate::{
+    audit::{Outcome as Said, Pending},
+    backend::{Call, Failure, Outcome, Peer, PeerId, SeatLease, instance::single},
+    bridge::{modern, seal::Bond},
+    frame::{Frame, Slot},
+    http::{exchange::Granted, reject::limit_error},
+    policy::Prune,
+    session::budget::LARGE,
+};
+
+/// A call.
+pub(super) struct Turn {
+    pub(super) number: PeerId,
+    pub(super) granted: Arc<Granted>,
+    pub(super) method: Cow<'static, str>,
+    pub(super) uri: Option<String>,
+    pub(super) declared: Declared,
+    pub(super) side: Side,
+    /// What input that the client brings later is bound to.
+    pub(super) bond: Option<Bond>,
+    /// It stands in a table.
+    pub(super) listed: AtomicBool,
+    pub(super) state: Mutex<State>,
+    pub(super) me: Weak<Turn>,
+}
+
+/// What the child speaks.
+#[derive(Debug, Clone)]
+pub(super) enum Side {
+    /// The client's own revision.
+    Same,
+    /// One with a handshake; its raw `serverInfo`.
+    Legacy(Option<Bytes>),
+}
+
+/// What changes while it runs.
+pub(super) struct State {
+    /// The client's id and progress token of now: a retry brings new ones.
+    pub(super) id: Bytes,
+    pub(super) token: Option<Bytes>,
+    pub(super) ticket: u64,
+    pub(super) lease: Option<SeatLease>,
+    /// Where its answer goes; nowhere while the client is to bring input.
+    pub(super) reply: Option<Arc<Reply>>,
+    pub(super) pending: Option<Pending>,
+    pub(super) asked: Asked,
+    /// The child's answer that came while nobody waited for it.
+    pub(super) late: Option<(Prune, Outcome)>,
+    pub(super) ended: bool,
+}
+
+impl Turn {
+    /// Says what came of the current request, and gives back what it held. False: it was said.
+    pub(super) fn finish(&self, rendered: Rendered, keeps_lease: bool) -> bool {
+        let (reply, pending, lease, instance) = {
+            let mut state = self.state.lock();
+            let instance = state.lease.as_ref().map(|lease| lease.instance().number());
+            let lease = if keeps_lease {
+                None
+            } else {
+                state.lease.take()
+            };
+            (state.reply.take(), state.pending.take(), lease, instance)
+        };
+        drop(lease);
+        if let Some(pending) = pending {
+            pending.finish(Said {
+                instance,
+                bytes_out: Some(rendered.data.len() as u64),
+                ..Said::new(rendered.status)
+            });
+        }
+        match reply {
+            Some(reply) => reply.finish(self.end(rendered)),
+            None => false,
+        }
+    }
+
+    /// A large answer is charged to its principal from now until it has left.
+    fn end(&self, rendered: Rendered) -> End {
+        let Rendered { data, http, .. } = rendered;
+        if data.len() < LARGE {
+            return End {
+                body: Answer::Whole(data),
+                status: http,
+            };
+        }
+        let budget = self.granted.server.sessions.budget(&self.granted.principal);
+        match budget.send(data) {
+            Ok(leaving) => End {
+                body: Answer::Large(leaving),
+                status: http,
+            },
+            // Too many answers wait for clients that don't read.
+            Err(_) => End {
+                body: Answer::Whole(limit_error(&self.state.lock().id)),
+                status: StatusCode::TOO_MANY_REQUESTS,
+            },
+        }
+    }
+
+    /// What an outcome is for the client.
+    pub(super) fn render(&self, prune: &Prune, outcome: Outcome) -> Rendered {
+        let id = self.state.lock().id.clone();
+        let frame = match outcome {
+            Outcome::Failed(failure) => return translate::failed(&id, failure),
+            Outcome::Answer(frame) => frame,
+        };
+        let shown = prune
+            .apply(frame)
+            .and_then(|frame| self.granted.access.redact(frame));
+        match shown {
+            Ok(frame) => translate::answer(self, &id, frame),
+            Err(error) => {
+                tracing::warn!(%error, "withheld an answer");
+                translate::failed(&id, Failure::Unreadable)
+            }
+        }
+    }
+
+    /// Takes the call back from the child; what was owed is recorded as cancelled.
+    pub(super) fn abandon(&self) {
+        let (lease, pending, ticket) = {
+            let mut state = self.state.lock();
+            state.ended = true;
+            (state.lease.take(), state.pending.take(), state.ticket)
+        };
+        if let Some(lease) = &lease {
+            lease.instance().abandon(self.number, ticket);
+        }
+        drop(lease);
+        drop(pending);
+        self.granted.server.stateless.forget(self);
+    }
+
+    fn push(&self, frame: Frame) {
+        if !self.granted.access.permits_from_child(&frame) {
+            return;
+        }
+        let Ok(frame) = self.granted.access.redact(frame) else {
+            tracing::warn!("withheld a message");
+            return;
+        };
+        let reply = self.state.lock().reply.clone();
+        let taken = reply
+            .as_ref()
+            .is_some_and(|reply| reply.push(frame.bytes().clone()));
+        if !taken && self.listens() {
+            // It would never know what it missed: its client has to listen anew.
+            if let Some(reply) = reply {
+                reply.cut();
+            }
+            self.abandon();
+        }
+    }
+
+    pub(super) fn listens(&self) -> bool {
+        self.method == "subscriptions/listen"
+    }
+
+    /// Ends a stream of subscriptions as the revision wants it ended.
+    fn say_over(&self) {
+        let id = self.state.lock().id.clone();
+        self.finish(translate::listened(&id), true);
+        self.abandon();
+    }
+}
+
+impl Peer for Turn {
+    fn answer(&self, call: Call, outcome: Outcome) {
+        let parked = {
+            let mut state = self.state.lock();
+            state.ended = true;
+            state.asked.clear();
+            state.reply.is_none()
+        };
+        let Call { prune, slot, .. } = call;
+        drop(slot);
+        if parked {
+            self.answered_late(prune, outcome);
+            return;
+        }
+        let rendered = match (&outcome, self.listens()) {
+            // Who listens is told that it is over, not that something failed.
+            (Outcome::Failed(Failure::Crashed | Failure::Cancelled), true) => {
+                translate::listened(&self.state.lock().id.clone())
+            }
+            _ => self.render(&prune, outcome),
+        };
+        self.granted.server.stateless.forget(self);
+        self.finish(rendered, false);
+    }
+
+    fn progress(&self, _: u32, frame: Frame) {
+        let token = self.state.lock().token.clone();
+        if let Some(token) = token {
+            self.push(frame.rewritten(&[(Slot::ProgressToken, &token)]));
+        }
+    }
+
+    fn request(&self, frame: Frame) -> bool {
+        self.ask(&frame)
+    }
+
+    fn notify(&self, frame: Frame) {
+        match frame.method() {
+            "notifications/message" => {
+                let level = frame
+                    .params()
+                    .and_then(|params| modern::find(params, "level"));
+                let level = level.and_then(Level::read);
+                // Only to who asked for it, and nothing below what he asked for.
+                if self
+                    .declared
+                    .level
+                    .is_some_and(|wanted| level >= Some(wanted))
+                {
+                    self.push(frame);
+                }
+            }
+            "notifications/cancelled" => self.withdraw(&frame),
+            _ if self.listens() => self.push(frame),
+            // Without an address, and of a kind that belongs to no call here.
+            _ => {}
+        }
+    }
+
+    fn ended(&self) {}
+}
+
+impl Closing for Turn {
+    fn close(&self) {
+        self.say_over();
+    }
+}
+
+impl Owner for Turn {
+    fn left(&self, reply: &Arc<Reply>) {
+        let current = self
+            .state
+            .lock()
+            .reply
+            .as_ref()
+            .is_some_and(|r| Arc::ptr_eq(r, reply));
+        if current {
+            self.state.lock().reply = None;
+            self.abandon();
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.granted.server.stateless.gone();
+    }
+}
+
+impl State {
+    pub(super) fn new(id: Bytes, lease: SeatLease, pending: Pending, asked: Asked) -> Self {
+        Self {
+            id,
+            token: None,
+            ticket: 0,
+            lease: Some(lease),
+            reply: None,
+            pending: Some(pending),
+            asked,
+            late: None,
+            ended: false,
+        }
+    }
+}
+
+/// A number for a new call.
+pub(super) fn number() -> PeerId {
+    single::request_id()
+}

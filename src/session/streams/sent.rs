@@ -1,0 +1,57 @@
+//! What was sent and may be asked for again.
+//!
+//! Invariant: at most `replay` bytes of it are kept; the oldest go first.
+
+use std::collections::VecDeque;
+
+use tokio::time::Instant;
+
+use crate::session::streams::{Event, Streams};
+
+#[derive(Debug)]
+pub(super) struct Sent {
+    lane: u32,
+    event: Event,
+    at: Instant,
+}
+
+impl Streams {
+    /// Forgets what was sent before `before`.
+    pub(crate) fn forget(&mut self, before: Instant) {
+        while self.sent.front().is_some_and(|sent| sent.at < before) {
+            self.drop_oldest();
+        }
+    }
+
+    pub(super) fn sent_after(&self, lane: u32, seq: u64) -> Vec<Event> {
+        let missed = self
+            .sent
+            .iter()
+            .filter(|sent| sent.lane == lane && sent.event.seq > seq);
+        missed.map(|sent| sent.event.clone()).collect()
+    }
+
+    pub(super) fn keep(&mut self, lane: u32, event: Event) {
+        self.sent_bytes += event.data.len() + EVENT_COST;
+        self.sent.push_back(Sent {
+            lane,
+            event,
+            at: Instant::now(),
+        });
+        while self.sent_bytes > self.bounds.replay && !self.sent.is_empty() {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(old) = self.sent.pop_front() {
+            self.sent_bytes -= old.event.data.len() + EVENT_COST;
+        }
+        if self.sent.is_empty() {
+            self.sent = VecDeque::new();
+        }
+    }
+}
+
+/// What an event costs beside its bytes.
+const EVENT_COST: usize = 96;
