@@ -41,8 +41,8 @@ pub(super) fn apply(plan: &Plan) -> Result<(), Refused> {
     for path in &plan.runtime {
         rules = grant(rules, path, look, Absent::Ignored)?;
     }
-    for path in PROC {
-        let path = if own_proc(plan) { "/proc" } else { path };
+    let proc = if own_proc(plan) { &["/proc"] } else { PROC };
+    for path in proc {
         rules = grant(rules, OsStr::new(path), look, Absent::Ignored)?;
     }
     for path in &plan.read {

@@ -63,11 +63,11 @@ fn mask(plan: &Plan) -> Result<(), Refused> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("tmpfs"), stage, Some("tmpfs"), flags, Some("size=16k")).map_err(failed())?;
     let (file, folder) = (stage.join("file"), stage.join("folder"));
-    let closed = Permissions::from_mode(0);
+    let closed = Permissions::from_mode(0o000);
     let made = OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(0)
+        .mode(0o000)
         .open(&file);
     made.map_err(unmade())?;
     fs::create_dir(&folder).map_err(unmade())?;

@@ -66,8 +66,7 @@ fn forbidden(strict: Option<Network>) -> Result<Rules, Refused> {
     let spaces = SPACES.iter().map(|flag| rule(vec![bit(*flag)?]));
     rules.insert(libc::SYS_clone, spaces.collect::<Result<_, _>>()?);
     // Keystrokes into the terminal of somebody else.
-    let ioctl = [libc::TIOCSTI, libc::TIOCLINUX]
-        .map(|request| rule(vec![when(1, SeccompCmpOp::Eq, u64::from(request))?]));
+    let ioctl = TERMINAL.map(|request| rule(vec![when(1, SeccompCmpOp::Eq, request)?]));
     rules.insert(
         libc::SYS_ioctl,
         ioctl.into_iter().collect::<Result<_, _>>()?,
@@ -135,6 +134,9 @@ const NEWEST: u32 = 469;
 
 /// The kind of a socket, without its flags.
 const SOCKET_TYPE: u64 = 0xf;
+
+/// `TIOCSTI` and `TIOCLINUX`.
+const TERMINAL: [u64; 2] = [0x5412, 0x541c];
 
 /// New namespaces.
 const SPACES: &[i32] = &[
