@@ -259,7 +259,13 @@ fn request(instance: &Arc<Instance>, frame: Frame) {
         return;
     }
     let Some((peer_id, peer)) = instance.sole_peer() else {
-        instance.refuse_request(&id, -32603, "No client that this request could be for");
+        // A client without a session can only be asked during a call.
+        let code = if instance.has_sessions() {
+            -32603
+        } else {
+            -32601
+        };
+        instance.refuse_request(&id, code, "No client that this request could be for");
         return;
     };
     let elicitation = frame.elicitation_id().map(Bytes::copy_from_slice);

@@ -76,6 +76,12 @@ impl Routes {
         self.peers.contains_key(&id)
     }
 
+    /// True when the number of a peer is such a one.
+    #[must_use]
+    pub fn any(&self, is: impl Fn(PeerId) -> bool) -> bool {
+        self.peers.keys().any(|id| is(*id))
+    }
+
     /// True without any peer.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -191,7 +191,7 @@ fn retire(shared: &Arc<Shared>, backend: Arc<Backend>, timeout: Duration) {
             {
                 session.end(EndReason::Drain);
             }
-            if over || mine.is_empty() {
+            if over || (mine.is_empty() && !backend.is_busy()) {
                 break;
             }
             tokio::select! {

@@ -26,6 +26,7 @@ mod memory;
 mod modern;
 mod modern_input;
 mod modern_listen;
+mod modern_same;
 mod origin;
 #[allow(dead_code, reason = "a subject may need what no other has used yet")]
 mod process;

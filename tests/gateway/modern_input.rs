@@ -77,9 +77,12 @@ async fn what_a_child_asks_is_asked_of_the_client_and_its_answer_goes_back() {
         let text = done["content"][0]["text"].as_str().unwrap();
         assert!(text.contains("Ada"), "{text}");
     }
+    let of = |event: &str| {
+        let lines = recorded(&rig);
+        lines.iter().filter(|line| line["event"] == event).count()
+    };
+    until("each outcome", || (of("request"), of("response")) == (6, 6)).await;
     let lines = recorded(&rig);
-    let of = |event: &str| lines.iter().filter(|line| line["event"] == event).count();
-    assert_eq!((of("request"), of("response")), (6, 6));
     let asked = lines
         .iter()
         .filter(|line| line["status"] == "input_required");
@@ -290,7 +293,11 @@ async fn a_parked_call_keeps_its_place_among_those_in_flight() {
 
 #[tokio::test]
 async fn a_parked_call_ends_in_time_and_the_child_hears_of_it() {
-    let rig = Rig::start(&format!("{LEGACY}[limits]\nrequest_timeout = \"1s\"\n")).await;
+    // The next call waits for the only instance until it is given back.
+    let rig = Rig::start(&format!(
+        "{LEGACY}max_instances = 1\nwarm = 0\n[limits]\nrequest_timeout = \"3s\"\n"
+    ))
+    .await;
     let alice = Modern::new(&rig, "m", ALICE).declaring(all());
     let asked = alice.result("tools/call", elicit()).await;
     let (key, _) = wanted(&asked);

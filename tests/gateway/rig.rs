@@ -214,6 +214,13 @@ pub(crate) fn misbehave() -> PathBuf {
     path
 }
 
+/// The server of the conformance suite, which speaks both eras.
+pub(crate) fn conformance() -> PathBuf {
+    let path = misbehave().with_file_name("conformance");
+    assert!(path.exists(), "{} was not built", path.display());
+    path
+}
+
 /// The gateway; `GATEHOUSE_BIN` names another one to test.
 pub(crate) fn binary() -> PathBuf {
     let named = std::env::var_os("GATEHOUSE_BIN").map(PathBuf::from);
@@ -324,6 +331,7 @@ fn configuration(fragment: &str, address: SocketAddr) -> String {
         if let Some(program) = backend.get_mut("command").and_then(|c| c.get_mut(0)) {
             let path = match program.as_str() {
                 Some("misbehave") => misbehave(),
+                Some("conformance") => conformance(),
                 Some("gatehouse") => binary(),
                 _ => continue,
             };

@@ -40,7 +40,7 @@ async fn with_and_without_a_slash_at_the_end_it_is_the_same_and_never_a_redirect
 async fn probes_of_every_era_are_answered_so_that_the_client_goes_on() {
     let rig = Rig::start("").await;
     let client = rig.client();
-    // A client of the stateless revision, or of both: this makes it turn to `initialize`.
+    // A client of the stateless revision, or of both: it is answered in its own.
     let discover = json!({"jsonrpc": "2.0", "id": 1, "method": "server/discover", "params": {"_meta": {
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
         "io.modelcontextprotocol/clientCapabilities": {},
@@ -49,13 +49,17 @@ async fn probes_of_every_era_are_answered_so_that_the_client_goes_on() {
         ("mcp-protocol-version", "2026-07-28"),
         ("mcp-method", "server/discover"),
     ];
-    for headers in [&modern[..], &[]] {
-        let reply = client
-            .post("/m/mcp", ALICE, headers, discover.to_string())
-            .await;
-        reply.assert_error(400, &json!(1), -32600);
-        assert_eq!(reply.header("mcp-session-id"), None);
-    }
+    let found = client
+        .post("/m/mcp", ALICE, &modern, discover.to_string())
+        .await;
+    assert_eq!(found.status, 200, "{found:?}");
+    let versions = &found.json()["result"]["supportedVersions"];
+    assert_eq!(*versions, json!(["2026-07-28"]));
+    assert_eq!(found.header("mcp-session-id"), None);
+    let bare = client
+        .post("/m/mcp", ALICE, &[], discover.to_string())
+        .await;
+    bare.assert_error(400, &json!(1), -32020);
     for method in ["GET", "DELETE"] {
         let ask = client.ask(method, "/m/mcp").key(ALICE).headers(&modern);
         let reply = ask.header("accept", "text/event-stream").send().await;

@@ -16,6 +16,8 @@ pub struct Shape {
     pub result_bytes: usize,
     /// Distinguishes this run's texts from another's.
     pub run: u32,
+    /// Each call says what a session would know.
+    pub modern: bool,
 }
 
 /// What texts are filled up with; compared in blocks, because a mebibyte of them is.
@@ -45,6 +47,20 @@ pub enum Verdict {
     Refused(i64),
 }
 
+impl Shape {
+    /// The tool that its calls are for.
+    #[must_use]
+    pub fn tool(&self) -> &'static str {
+        match self.result_bytes {
+            0 => "echo",
+            _ => "big",
+        }
+    }
+}
+
+/// What each request of 2026-07-28 says.
+const META: &[u8] = br#","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"load","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}"#;
+
 impl Call {
     /// Writes the next call over the last one.
     pub fn write(&mut self, shape: &Shape, session: usize, id: u64) {
@@ -67,7 +83,11 @@ impl Call {
             r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"{name}","arguments":{{{bytes}"text":""#
         );
         self.body.extend_from_slice(&self.text);
-        self.body.extend_from_slice(br#""}}}"#);
+        self.body.extend_from_slice(br#""}"#);
+        if shape.modern {
+            self.body.extend_from_slice(META);
+        }
+        self.body.extend_from_slice(b"}}");
     }
 
     /// Judges the envelope of the answer that bears this call's id.
@@ -128,6 +148,7 @@ mod tests {
         payload: 64,
         result_bytes: 0,
         run: 7,
+        modern: false,
     };
 
     fn answer(id: u64, text: &[u8]) -> Vec<u8> {

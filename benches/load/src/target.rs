@@ -17,10 +17,17 @@ pub struct Server {
     pub key: Option<String>,
     /// Streamable HTTP over HTTP/2.
     pub http2: bool,
+    /// Streamable HTTP of the revision without sessions.
+    pub modern: bool,
+    /// The tool that is called, which that revision repeats in a header.
+    pub tool: &'static str,
 }
 
 /// The revision asked for: answers come as JSON or as a stream, and no event is empty.
 pub const REVISION: &str = "2025-06-18";
+
+/// The revision without a handshake and without sessions.
+pub const MODERN: &str = "2026-07-28";
 
 /// The first message of a session.
 #[must_use]

@@ -62,6 +62,11 @@ impl Instance {
         self.with_routes(|routes| routes.asked(peer, number))
     }
 
+    /// True when it serves sessions.
+    pub(in crate::backend) fn has_sessions(&self) -> bool {
+        self.with_routes(|routes| routes.any(takes_part))
+    }
+
     /// Takes out a call of somebody who listens, because the child ends it.
     pub(in crate::backend) fn take_listener(&self, ticket: u64) -> Option<(Arc<dyn Peer>, Call)> {
         let mut state = self.state.lock();

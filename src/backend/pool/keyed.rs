@@ -134,7 +134,7 @@ impl Backend {
             match place.seat.ready().await {
                 Ok(instance) => return Ok(SeatLease { place, instance }),
                 // Somebody may give one back.
-                Err(LeaseError::Full) if self.seats.are_busy(&key) => {
+                Err(LeaseError::Full) if self.seats.has(&key) => {
                     drop(place);
                     if tokio::time::timeout_at(end, freed).await.is_err() {
                         return Err(LeaseError::Full);
@@ -268,6 +268,14 @@ impl Backend {
         }
     }
 
+    /// True while calls without a session run, or wait for their clients.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        let lots = self.seats.lots.lock();
+        let mut seats = lots.values().flatten();
+        seats.any(|seat| seat.state.lock().calls > 0)
+    }
+
     pub(super) fn forget_seat(&self, instance: &Arc<Instance>) {
         let is_it = |seat: &Arc<Seat>| {
             let ready = seat.ready.get().and_then(|ready| ready.as_ref().ok());
@@ -297,13 +305,11 @@ impl Need {
 }
 
 impl Seats {
-    /// True when one of the lot is in use, and so will be given back.
-    fn are_busy(&self, key: &Key) -> bool {
+    /// True when the lot has an instance: it will be given back, or has just been.
+    fn has(&self, key: &Key) -> bool {
         let lots = self.lots.lock();
         let lot = lots.get(key).map(Vec::as_slice).unwrap_or_default();
-        lot.iter().any(|seat| {
-            seat.is_usable() && seat.ready.get().is_some() && seat.state.lock().calls > 0
-        })
+        lot.iter().any(|seat| seat.is_ready())
     }
 
     /// Takes out the one that has been idle longest, at least for so long.
@@ -357,7 +363,10 @@ impl Seats {
             lots.remove(&seat.key);
         }
         drop(lots);
-        self.freed.notify_waiters();
+        // One that could not be started is of no use to anybody.
+        if seat.is_ready() {
+            self.freed.notify_waiters();
+        }
     }
 }
 
@@ -402,6 +411,10 @@ impl Seat {
             }
             self.told.cancelled().await;
         }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.ready.get().is_some() && self.is_usable()
     }
 
     fn is_usable(&self) -> bool {

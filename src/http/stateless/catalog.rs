@@ -30,6 +30,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Catalog {
     tools: HashMap<String, Tool>,
+    read: Instant,
     until: Instant,
 }
 
@@ -48,7 +49,7 @@ struct Param {
 }
 
 /// The catalog of the child that a lease is for; read from it where there is none that is fresh.
-pub(super) async fn catalog(circle: &Circle, lease: &SeatLease) -> Arc<Catalog> {
+async fn catalog(circle: &Circle, lease: &SeatLease) -> Arc<Catalog> {
     let need = lease.need();
     if let Some(catalog) = circle.catalog(need) {
         return catalog;
@@ -58,12 +59,36 @@ pub(super) async fn catalog(circle: &Circle, lease: &SeatLease) -> Arc<Catalog> 
         return catalog;
     }
     let (tools, fresh) = read(lease, need).await;
+    let now = Instant::now();
     let catalog = Arc::new(Catalog {
         tools,
-        until: Instant::now() + fresh,
+        read: now,
+        until: now + fresh,
     });
     circle.keep(need, &catalog);
     catalog
+}
+
+/// The catalog, where a call must fit it; read anew before a call is refused.
+///
+/// # Errors
+/// [`Mismatch`].
+pub(super) async fn checked(
+    circle: &Circle,
+    lease: &SeatLease,
+    headers: &HeaderMap,
+    frame: &Frame,
+) -> Result<Arc<Catalog>, Mismatch> {
+    let known = catalog(circle, lease).await;
+    let mismatch = match known.check(headers, frame) {
+        Ok(()) => return Ok(known),
+        Err(mismatch) => mismatch,
+    };
+    if !circle.doubt(lease.need()) {
+        return Err(mismatch);
+    }
+    let anew = catalog(circle, lease).await;
+    anew.check(headers, frame).map(|()| anew)
 }
 
 /// All pages of `tools/list`, and how long they are good.
@@ -186,9 +211,9 @@ impl Catalog {
         Instant::now() < self.until
     }
 
-    /// True when there is nothing to compare for any tool.
-    pub(super) fn is_plain(&self) -> bool {
-        self.tools.is_empty()
+    /// True when a call that doesn't fit may be right, and the catalog wrong.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.read + DOUBT <= Instant::now()
     }
 
     /// True for a tool that can't be called from the other era.
@@ -256,6 +281,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_secs(300);
 /// One that doesn't, or that didn't answer.
 const SHORT: Duration = Duration::from_secs(5);
+/// A catalog that was read within this is believed more than a call that doesn't fit it.
+const DOUBT: Duration = Duration::from_secs(1);
 const MAX_PAGES: usize = 64;
 /// Tools with annotations, of one child.
 const MAX_TOOLS: usize = 4096;
@@ -277,6 +304,7 @@ mod tests {
         let tools = read_tool(tool.as_bytes()).into_iter().collect();
         let catalog = Catalog {
             tools,
+            read: Instant::now(),
             until: Instant::now(),
         };
         let mut map = HeaderMap::new();

@@ -64,6 +64,15 @@ impl Circle {
             .cloned()
     }
 
+    /// Forgets a catalog, unless it has just been read.
+    pub(super) fn doubt(&self, need: Need) -> bool {
+        let mut catalogs = self.catalogs.lock();
+        let old = catalogs
+            .get(&need)
+            .is_some_and(|catalog| catalog.is_doubtful());
+        old && catalogs.remove(&need).is_some()
+    }
+
     pub(super) fn keep(&self, need: Need, catalog: &Arc<Catalog>) {
         self.catalogs.lock().insert(need, catalog.clone());
     }

@@ -28,7 +28,8 @@ use super::{
 use crate::{
     audit::{Outcome as Said, Pending, Status},
     backend::{
-        Call, CallError, Discovered, Era, Failure, LeaseError, Need, Peer, SeatLease, Usage, ask,
+        Backend, Call, CallError, Discovered, Era, Failure, LeaseError, Need, Peer, SeatLease,
+        Usage, ask,
     },
     bridge::{modern, seal::Bond},
     frame::{self, Frame, Slot},
@@ -116,25 +117,16 @@ impl Way<'_> {
         let Ok(served) = self.granted.served() else {
             return Err(owing(admitted.pending, envelope::unknown()));
         };
-        let backend = &served.backend;
         let discovers = self.frame.method() == "server/discover";
-        let era = match backend.known_era() {
-            Some(era) if !discovers => Ok((era == Era::Modern, None)),
-            _ => {
-                let asked = tokio::time::timeout(DISCOVERY, backend.speaks_modern()).await;
-                let told = asked.unwrap_or(Err(LeaseError::Start));
-                told.map(|discovered| (discovered.is_some(), discovered))
-            }
-        };
-        let (is_modern, discovered) = match era {
+        let (is_modern, discovered) = match self.era(&served.backend).await {
             Ok(era) => era,
-            Err(error) if discovers => {
-                return Err(owing(admitted.pending, refusal::undiscovered(error)));
-            }
-            Err(error) => return Err(owing(admitted.pending, refusal::unavailable(error))),
+            Err(fault) => return Err(owing(admitted.pending, fault)),
         };
         if discovers {
             return self.discover(admitted, discovered).await;
+        }
+        if !is_modern && self.frame.method().starts_with("tasks/") {
+            return Err(owing(admitted.pending, envelope::unknown()));
         }
         let need = match is_modern {
             true => Need::Modern,
@@ -142,35 +134,48 @@ impl Way<'_> {
         };
         let listens = self.frame.method() == "subscriptions/listen";
         let usage = if listens { Usage::Listen } else { Usage::Call };
-        let lease = match backend.seat(&self.granted.principal, need, usage).await {
+        let seat = served.backend.seat(&self.granted.principal, need, usage);
+        let lease = match seat.await {
             Ok(lease) => lease,
             Err(error) => return Err(owing(admitted.pending, refusal::unavailable(error))),
         };
         circle::watch(&served.circles, &self.granted.principal, &lease);
-        if !is_modern && self.frame.method().starts_with("tasks/") {
-            return Err(owing(admitted.pending, envelope::unknown()));
-        }
         if listens && !is_modern {
             return self.listen(admitted, lease).await;
         }
         if self.frame.method() == "tools/call" {
             let circle = served.circles.of(&self.granted.principal);
-            let catalog = catalog::catalog(&circle, &lease).await;
-            if !catalog.is_plain() {
-                if let Err(mismatch) = catalog.check(self.headers, &self.frame) {
+            let checked = catalog::checked(&circle, &lease, self.headers, &self.frame).await;
+            let catalog = match checked {
+                Ok(catalog) => catalog,
+                Err(mismatch) => {
                     return Err(owing(admitted.pending, envelope::mismatch(mismatch)));
                 }
-                let tool = self.frame.name().unwrap_or_default();
-                if !is_modern && catalog.is_task_only(&tool) {
-                    let refusal = translate::done(self.only_as_task());
-                    return Ok(self.say(admitted.pending, refusal));
-                }
+            };
+            let tool = self.frame.name().unwrap_or_default();
+            if !is_modern && catalog.is_task_only(&tool) {
+                let refusal = translate::done(self.only_as_task());
+                return Ok(self.say(admitted.pending, refusal));
             }
         }
         if !is_modern {
             self.set_level(&lease).await;
         }
         self.call(admitted, lease)
+    }
+
+    /// Whether the children are of the client's era; for a discovery what they say of themselves.
+    async fn era(&self, backend: &Backend) -> Result<(bool, Option<Arc<Discovered>>), Fault> {
+        let discovers = self.frame.method() == "server/discover";
+        if let Some(era) = backend.known_era().filter(|_| !discovers) {
+            return Ok((era == Era::Modern, None));
+        }
+        let asked = tokio::time::timeout(DISCOVERY, backend.speaks_modern()).await;
+        match asked.unwrap_or(Err(LeaseError::Start)) {
+            Ok(discovered) => Ok((discovered.is_some(), discovered)),
+            Err(error) if discovers => Err(refusal::undiscovered(error)),
+            Err(error) => Err(refusal::unavailable(error)),
+        }
     }
 
     /// Takes a parked call up again.

@@ -18,7 +18,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{
-    circle,
+    circle::{self, Circle},
     reply::{Answer, End, Owner, Reply},
     table::Closing,
     translate,
@@ -49,6 +49,8 @@ pub(super) struct Listen {
     reply: Arc<Reply>,
     instance: Weak<Instance>,
     wants: Wants,
+    /// What hears of changes for it; as long as it listens, that must not be made anew.
+    _circle: Option<Arc<Circle>>,
     held: Mutex<Option<(SeatLease, Pending)>>,
 }
 
@@ -102,12 +104,15 @@ pub(super) async fn open(opening: Opening) -> Result<Arc<Listen>, Refused> {
         false => Wants::default(),
     };
     attachment.instance = None;
+    let served = granted.served().ok();
+    let circle = served.map(|served| served.circles.of(&granted.principal));
     let listen = Arc::new(Listen {
         number,
         id,
         reply,
         instance: Arc::downgrade(&instance),
         wants,
+        _circle: circle.clone(),
         held: Mutex::new(Some((lease, pending))),
         granted,
     });
@@ -120,16 +125,21 @@ pub(super) async fn open(opening: Opening) -> Result<Arc<Listen>, Refused> {
             return Err(Refused::Full(pending));
         }
     }
-    listen.reply.push(listen.acknowledgement());
-    *ear.0.lock() = Arc::downgrade(&listen);
-    if let Ok(served) = listen.granted.served() {
-        served.circles.of(&listen.granted.principal).join(&listen);
-        circle::end_in_time(&listen);
-    }
+    begin(&listen, &ear, circle.as_deref());
     if instance.has_ended() {
         listen.close();
     }
     Ok(listen)
+}
+
+/// Says what is honoured; from then on it is heard.
+fn begin(listen: &Arc<Listen>, ear: &Ear, circle: Option<&Circle>) {
+    listen.reply.push(listen.acknowledgement());
+    *ear.0.lock() = Arc::downgrade(listen);
+    if let Some(circle) = circle {
+        circle.join(listen);
+        circle::end_in_time(listen);
+    }
 }
 
 /// What of it the child offers, and its principal may have.

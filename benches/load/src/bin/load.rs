@@ -16,7 +16,7 @@ use load::target::Server;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 const USAGE: &str = "\
-load --target http|sse --url URL [--key KEY] [--ca PEM] [--http2] [--pid PID] [options]
+load --target http|sse --url URL [--key KEY] [--ca PEM] [--http2] [--modern] [--pid PID] [options]
 load --target pipe [options] -- COMMAND [ARG...]
 
   --sessions N       sessions open at once                                  [8]
@@ -28,6 +28,7 @@ load --target pipe [options] -- COMMAND [ARG...]
   --result-bytes B   ask the `big` tool for this much text instead          [0]
   --idle             open the sessions, call nothing, measure memory
   --hold S           with --idle: how long they idle, at most 3600          [0]
+  --modern           calls of the revision without sessions, on Streamable HTTP
   --openers N        sessions being opened at once                          [4]
   --pid PID          the server's process: its processor time and memory
 
@@ -84,6 +85,7 @@ fn run() -> anyhow::Result<bool> {
 fn parse(mut args: pico_args::Arguments, command: Vec<OsString>) -> anyhow::Result<Options> {
     let name: String = args.value_from_str("--target")?;
     let (http2, is_idle) = (args.contains("--http2"), args.contains("--idle"));
+    let modern = args.contains("--modern");
     let ca: Option<PathBuf> = args.opt_value_from_str("--ca")?;
     let url: Option<String> = args.opt_value_from_str("--url")?;
     let key: Option<String> = args.opt_value_from_str("--key")?;
@@ -106,6 +108,7 @@ fn parse(mut args: pico_args::Arguments, command: Vec<OsString>) -> anyhow::Resu
                 .max(MIN_PAYLOAD),
             result_bytes: args.opt_value_from_str("--result-bytes")?.unwrap_or(0),
             run: std::process::id(),
+            modern,
         },
         pid: args.opt_value_from_str("--pid")?,
     };
@@ -120,11 +123,13 @@ fn parse(mut args: pico_args::Arguments, command: Vec<OsString>) -> anyhow::Resu
             endpoint,
             key: key.clone(),
             http2,
+            modern,
+            tool: plan.shape.tool(),
         }))
     };
     let target = match name.as_str() {
         "http" => Target::Http(server()?),
-        "sse" if http2 => bail!("--http2 goes with --target http"),
+        "sse" | "pipe" if http2 || modern => bail!("--http2 and --modern go with --target http"),
         "sse" => Target::Sse(server()?),
         "pipe" if is_idle => bail!("--idle goes with a server"),
         "pipe" => {

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use http_body_util::Full;
 
-use super::{INITIALIZED, PAUSE, REVISION, Server, initialize};
+use super::{INITIALIZED, MODERN, PAUSE, REVISION, Server, initialize};
 use crate::call::{Call, answered};
 use crate::http1::{self, write_request};
 use crate::tally::{Run, nanos};
@@ -51,6 +51,20 @@ impl Session {
         let dialled = Instant::now();
         let mut link = Link::open(server, None).await?;
         let connected = Instant::now();
+        if server.modern {
+            // There is nothing to open.
+            let mut tally = run.tally.borrow_mut();
+            tally.connect.record(nanos(connected - dialled));
+            tally.open.record(nanos(connected.elapsed()));
+            drop(tally);
+            return Ok(Self {
+                server: server.clone(),
+                id: None,
+                number,
+                first: Some(link),
+                stream: None,
+            });
+        }
         let answer = link.post(server, None, &initialize()).await?;
         if answer.status != 200
             || json::envelope(&link.message(answer.events)?)
@@ -316,6 +330,13 @@ const ACCEPT: &str = "application/json, text/event-stream";
 
 fn fixed(server: &Server, session: Option<&str>) -> Vec<u8> {
     let mut more = vec![("Content-Type", "application/json"), ("Accept", ACCEPT)];
+    if server.modern {
+        more.extend([
+            ("MCP-Protocol-Version", MODERN),
+            ("Mcp-Method", "tools/call"),
+            ("Mcp-Name", server.tool),
+        ]);
+    }
     if let Some(id) = session {
         more.extend([("Mcp-Session-Id", id), ("MCP-Protocol-Version", REVISION)]);
     }
@@ -338,6 +359,12 @@ fn request2(
     .header("accept", ACCEPT);
     if let Some(key) = &server.key {
         request = request.header("authorization", format!("Bearer {key}"));
+    }
+    if server.modern {
+        request = request
+            .header("mcp-protocol-version", MODERN)
+            .header("mcp-method", "tools/call")
+            .header("mcp-name", server.tool);
     }
     if let Some(id) = session {
         request = request

@@ -318,6 +318,7 @@ mod tests {
             Shape {
                 payload: 64,
                 result_bytes: 0,
+                modern: false,
                 run: 1,
             },
             2,

@@ -242,6 +242,10 @@ async fn gatehouse(options: &Options, binary: &Path, folder: &Path) -> anyhow::R
             ..both("http/2", "/mcp", &["--http2"])
         },
         both("sse", "/sse", &[]),
+        Way {
+            idle: None,
+            ..both("modern", "/mcp", &["--modern"])
+        },
     ];
     Ok(Server {
         peer: false,
