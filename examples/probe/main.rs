@@ -93,6 +93,12 @@ fn attempts(targets: &Value) -> Map<String, Value> {
         note(name, system::call(call));
     }
     note("set_user", system::gains_by_set_user());
+    exhaust(targets, &mut note);
+    report
+}
+
+/// Takes more than it may, and leaves something behind.
+fn exhaust(targets: &Value, note: &mut impl FnMut(&str, bool)) {
     note(
         "memory",
         system::takes_memory(targets["memory"].as_u64().unwrap_or(0)),
@@ -109,7 +115,6 @@ fn attempts(targets: &Value) -> Map<String, Value> {
     if let Some(mark) = targets["survivor"].as_str() {
         note("survivor_started", system::survivor(mark));
     }
-    report
 }
 
 fn reads(path: impl AsRef<Path>) -> bool {
