@@ -6,6 +6,7 @@
 //! given back and nothing of it is left.
 
 mod begin;
+mod bridged;
 pub(crate) mod budget;
 mod end;
 pub mod id;
@@ -13,6 +14,7 @@ mod lanes;
 pub(crate) mod peer;
 pub(crate) mod streams;
 pub mod table;
+mod upstream;
 pub(crate) mod version;
 
 #[cfg(test)]
@@ -31,7 +33,7 @@ use tokio::time::Instant;
 
 use crate::{
     audit::{Pending, SessionDigest},
-    backend::{Backend, Call, CallError, Instance, Lease, Peer, PeerId},
+    backend::{Backend, Call, CallError, Lease, Peer, PeerId},
     frame::{self, Frame},
     limit::InFlight,
     policy::{Access, Permit},
@@ -43,6 +45,7 @@ pub use self::{budget::Budget, id::SessionId, version::Version};
 use self::{
     streams::{Bounds, Streams},
     table::Table,
+    upstream::Upstream,
 };
 
 /// `[limits]` as far as sessions are concerned.
@@ -148,7 +151,7 @@ pub struct Session {
     principal: Principal,
     transport: Transport,
     backend: Arc<Backend>,
-    instance: Arc<Instance>,
+    upstream: Upstream,
     own: bool,
     state: Mutex<State>,
     table: Weak<Table>,
@@ -180,6 +183,8 @@ struct State {
 
 struct Starting {
     id: Bytes,
+    /// To be made again, should the child have no handshake.
+    request: Frame,
     lane: u32,
     since: Instant,
 }
@@ -209,7 +214,7 @@ impl Session {
     /// The number of the instance that serves it.
     #[must_use]
     pub fn instance_number(&self) -> u64 {
-        self.instance.number()
+        self.upstream.instance().number()
     }
 
     /// Its name where others may read it: a digest of the id.
@@ -257,7 +262,7 @@ impl Session {
     /// True when `initialize` goes to the child itself.
     #[must_use]
     pub fn has_own_instance(&self) -> bool {
-        self.own
+        self.own || self.is_bridged()
     }
 
     /// Requests in flight.
@@ -299,6 +304,7 @@ impl Session {
                 state.begun = true;
                 state.starting = Some(Starting {
                     id: id.clone(),
+                    request: frame.clone(),
                     lane,
                     since: now,
                 });
@@ -316,7 +322,7 @@ impl Session {
         };
         let sent = self
             .as_peer()
-            .and_then(|me| self.instance.call((self.number, &me), &frame, call));
+            .and_then(|me| self.upstream.call((self.number, &me), &frame, call));
         let mut state = self.state.lock();
         match sent {
             Ok(ticket) => {
@@ -343,8 +349,8 @@ impl Session {
         match frame.method() {
             "notifications/cancelled" => self.cancel(&frame),
             // A common instance was told once, by the gateway.
-            "notifications/initialized" if !self.own => {}
-            _ => self.instance.notify(&frame)?,
+            "notifications/initialized" if !self.has_own_instance() => {}
+            _ => self.upstream.notify(&frame)?,
         }
         Ok(())
     }
@@ -355,7 +361,7 @@ impl Session {
     /// [`SendError`].
     pub fn respond(&self, frame: &Frame) -> Result<(), SendError> {
         self.touch()?;
-        Ok(self.instance.respond(self.number, frame)?)
+        Ok(self.upstream.respond(self.number, frame)?)
     }
 
     fn cancel(&self, frame: &Frame) {
@@ -368,7 +374,7 @@ impl Session {
                 .and_then(|id| state.calls.get(id).copied())
         };
         if let Some(ticket) = ticket {
-            self.instance.cancel(self.number, ticket, frame);
+            self.upstream.cancel(self.number, ticket, frame);
         }
     }
 

@@ -33,7 +33,7 @@ pub enum Protocol {
 }
 
 /// Revisions with an `initialize` handshake, or without.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Era {
     /// With.
     Legacy,
@@ -104,6 +104,23 @@ fn discover(version: &str) -> Option<Frame> {
     Frame::from_child(request).ok()
 }
 
+/// True for a raw error of a child that has no `initialize`.
+#[must_use]
+pub fn disowns_handshake(error: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Error {
+        code: i64,
+    }
+    serde_json::from_slice::<Error>(error)
+        .is_ok_and(|error| matches!(error.code, UNSUPPORTED_VERSION | METHOD_NOT_FOUND))
+}
+
+/// True for a raw result that is a `DiscoverResult` of a revision that is served here.
+#[must_use]
+pub fn is_discovery(result: &[u8]) -> bool {
+    read(result, MODERN).is_some()
+}
+
 fn read(result: &[u8], version: &'static str) -> Option<Discovered> {
     #[derive(Deserialize)]
     struct DiscoverResult<'a> {
@@ -147,10 +164,13 @@ fn offered(error: &[u8]) -> Option<&'static str> {
 
 /// The revision without sessions.
 pub const MODERN: &str = "2026-07-28";
+/// Revisions with a handshake, the newest last.
+pub const LEGACY_VERSIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
 /// Revisions without a handshake that are spoken here, the best first.
 const SERVED: [&str; 1] = [MODERN];
 /// The JSON-RPC code of a child that doesn't speak the revision it was asked in.
 pub const UNSUPPORTED_VERSION: i64 = -32022;
+const METHOD_NOT_FOUND: i64 = -32601;
 /// One question, and one in the revision that the child offers instead.
 const ATTEMPTS: usize = 2;
 /// It is kept for as long as its backend, and has no reason to be long.

@@ -10,7 +10,11 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::{
-    backend::{ask, instance::Instance},
+    backend::{
+        ask::{self, Unanswered},
+        era,
+        instance::Instance,
+    },
     drain::Drain,
     frame::{self, Frame, Kind},
 };
@@ -32,8 +36,20 @@ pub struct Handshake {
     result: Mutex<Option<watch::Receiver<Option<Outcome>>>>,
 }
 
-/// The child's raw `InitializeResult`; `None` when it refused or took too long.
-type Outcome = Option<Bytes>;
+/// Why a handshake came to nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotGreeted {
+    /// The child said nothing in time.
+    Silent,
+    /// It answered with an error, or ended; `clearly`: as one that has no handshake.
+    Refused {
+        /// By an error that says so, or by its end.
+        clearly: bool,
+    },
+}
+
+/// The child's raw `InitializeResult`.
+type Outcome = Result<Bytes, NotGreeted>;
 
 impl Handshake {
     /// One that has not run.
@@ -44,13 +60,17 @@ impl Handshake {
 
     /// The result of `greeting`, which is started if none was before. It goes on when its caller
     /// doesn't wait for it: a child must not be greeted twice.
-    pub async fn run<F>(&self, drain: &Drain, greeting: impl FnOnce() -> F) -> Option<Bytes>
+    ///
+    /// # Errors
+    /// [`NotGreeted`].
+    pub async fn run<F>(&self, drain: &Drain, greeting: impl FnOnce() -> F) -> Outcome
     where
         F: Future<Output = Outcome> + Send + 'static,
     {
         let mut told = self.started(drain, greeting);
-        let result = told.wait_for(Option::is_some).await.ok()?;
-        result.clone().flatten()
+        let result = told.wait_for(Option::is_some).await;
+        let result = result.map_err(|_| NotGreeted::Silent)?;
+        result.clone().unwrap_or(Err(NotGreeted::Silent))
     }
 
     fn started<F>(
@@ -77,7 +97,12 @@ impl Handshake {
 }
 
 /// Shakes hands with a child; its raw `InitializeResult`.
-pub async fn greet(instance: Arc<Instance>, greeting: Greeting) -> Option<Bytes> {
+///
+/// # Errors
+/// [`NotGreeted`].
+pub async fn greet(instance: Arc<Instance>, greeting: Greeting) -> Outcome {
+    const ENDED: NotGreeted = NotGreeted::Refused { clearly: true };
+    const UNFIT: NotGreeted = NotGreeted::Refused { clearly: false };
     let request = if greeting.anonymous {
         let params = serde_json::json!({
             "protocolVersion": LATEST_LEGACY,
@@ -85,17 +110,25 @@ pub async fn greet(instance: Arc<Instance>, greeting: Greeting) -> Option<Bytes>
             "clientInfo": { "name": "gatehouse", "version": env!("CARGO_PKG_VERSION") },
         })
         .to_string();
-        Frame::from_child(frame::request(b"0", "initialize", Some(params.as_bytes()))).ok()?
+        let request = frame::request(b"0", "initialize", Some(params.as_bytes()));
+        Frame::from_child(request).map_err(|_| UNFIT)?
     } else {
         greeting.initialize
     };
-    let answer = ask::ask(&instance, &request, greeting.timeout).await.ok()?;
-    let result = (answer.kind() == Kind::Result)
-        .then(|| answer.result())
-        .flatten()?;
-    let done = Frame::from_child(frame::notification("notifications/initialized", None)).ok()?;
-    instance.notify(&done).ok()?;
-    Some(Bytes::copy_from_slice(result))
+    let answer = match ask::ask(&instance, &request, greeting.timeout).await {
+        Ok(answer) => answer,
+        Err(Unanswered::Silent) => return Err(NotGreeted::Silent),
+        Err(Unanswered::Gone) => return Err(ENDED),
+        Err(Unanswered::Unreadable) => return Err(UNFIT),
+    };
+    let Some(result) = answer.result().filter(|_| answer.kind() == Kind::Result) else {
+        let clearly = answer.error().is_some_and(era::disowns_handshake);
+        return Err(NotGreeted::Refused { clearly });
+    };
+    let done = frame::notification("notifications/initialized", None);
+    let done = Frame::from_child(done).map_err(|_| UNFIT)?;
+    instance.notify(&done).map_err(|_| ENDED)?;
+    Ok(Bytes::copy_from_slice(result))
 }
 
 /// The newest revision with a handshake.

@@ -27,6 +27,7 @@ use crate::{
         Config, Isolation,
         breaker::Breaker,
         child::{SpawnError, Spawner, Stderr, Tag},
+        era::Era,
         handshake::Handshake,
         instance::{Instance, Limits},
         pump,
@@ -50,6 +51,12 @@ pub enum LeaseError {
     /// The command can't be started, or ended at once.
     #[error("the instance can't be started")]
     Start,
+    /// The child answered the handshake with an error, or ended at it.
+    #[error("the instance refuses the handshake")]
+    Refused {
+        /// As one that has none.
+        clearly: bool,
+    },
     /// The backend is going away.
     #[error("the backend is draining")]
     Draining,
@@ -76,12 +83,20 @@ pub struct Backend {
 #[derive(Default)]
 struct State {
     warm: VecDeque<Arc<Instance>>,
-    /// By principal; `None` is the one that all share.
-    common: HashMap<Option<Principal>, Arc<Common>>,
+    common: HashMap<Sharers, Arc<Common>>,
     /// A task that fills up the warm ones is under way.
     warming: bool,
     /// And one of them is being started at this moment.
     warming_now: bool,
+}
+
+/// Who uses a common instance.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Sharers {
+    /// `None`: all.
+    principal: Option<Principal>,
+    /// A child hears one era in its life.
+    era: Era,
 }
 
 /// An instance that several sessions use.
@@ -101,7 +116,8 @@ impl Common {
 pub struct Lease {
     backend: Arc<Backend>,
     instance: Arc<Instance>,
-    common: Option<(Option<Principal>, Arc<Common>)>,
+    common: Option<(Sharers, Arc<Common>)>,
+    era: Era,
 }
 
 impl Backend {
@@ -134,6 +150,11 @@ impl Backend {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.drain.is_draining()
+    }
+
+    /// Spawns a task that lasts no longer than its instances.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.drain.spawn(task);
     }
 
     /// Takes no new sessions any more; instances that nobody uses end.
@@ -188,18 +209,24 @@ impl Backend {
             return Err(LeaseError::Draining);
         }
         let backend = self.me.upgrade().ok_or(LeaseError::Draining)?;
-        let key = match self.config.isolation {
+        let era = match self.bridges() {
+            true => Era::Modern,
+            false => Era::Legacy,
+        };
+        let principal = match self.config.isolation {
             Isolation::Session => {
                 let instance = self.own().await?;
                 return Ok(Lease {
                     backend,
                     instance,
                     common: None,
+                    era,
                 });
             }
             Isolation::Principal => Some(principal.clone()),
             Isolation::Shared => None,
         };
+        let key = Sharers { principal, era };
         if let Some(common) = self.join(&key, None) {
             return Ok(Lease::common(backend, key, common));
         }
@@ -214,7 +241,7 @@ impl Backend {
     }
 
     /// The live instance under `key`; else `fresh` becomes it. Counts one user more.
-    fn join(&self, key: &Option<Principal>, fresh: Option<Arc<Instance>>) -> Option<Arc<Common>> {
+    fn join(&self, key: &Sharers, fresh: Option<Arc<Instance>>) -> Option<Arc<Common>> {
         let mut state = self.state.lock();
         let live = state
             .common
@@ -289,14 +316,17 @@ impl Backend {
             .clone()
             .try_acquire_owned()
             .map_err(|_| LeaseError::Full)?;
-        self.spawn(slot).await.map_err(|error| {
+        self.spawn_instance(slot).await.map_err(|error| {
             self.breaker.failed(Instant::now());
             tracing::error!(backend = self.config.name, %error, "can't start an instance");
             LeaseError::Start
         })
     }
 
-    async fn spawn(&self, slot: OwnedSemaphorePermit) -> Result<Arc<Instance>, SpawnError> {
+    async fn spawn_instance(
+        &self,
+        slot: OwnedSemaphorePermit,
+    ) -> Result<Arc<Instance>, SpawnError> {
         let limits = Limits {
             max_message: self.config.max_message,
             max_outbox: self.config.max_outbox,
@@ -398,7 +428,7 @@ impl Backend {
                     self.state.lock().warming = false;
                     return;
                 }
-                Some(LeaseError::Start) | None => {}
+                Some(LeaseError::Start | LeaseError::Refused { .. }) | None => {}
             }
         }
     }
@@ -421,7 +451,7 @@ impl Backend {
         }
     }
 
-    fn leave(&self, key: &Option<Principal>, common: &Arc<Common>) {
+    fn leave(&self, key: &Sharers, common: &Arc<Common>) {
         let mut state = self.state.lock();
         let left = {
             let mut users = common.users.lock();
@@ -430,7 +460,7 @@ impl Backend {
         };
         // The one that all share runs as long as the backend does; a principal's goes with his last
         // session.
-        if left > 0 || (key.is_none() && !self.drain.is_draining()) {
+        if left > 0 || (key.principal.is_none() && !self.drain.is_draining()) {
             return;
         }
         if state

@@ -231,7 +231,9 @@ impl fmt::Debug for Routes {
     }
 }
 
-fn is_self_or_parent(parent: &str, uri: &str) -> bool {
+/// True when an update of `uri` is one of `parent`.
+#[must_use]
+pub fn is_self_or_parent(parent: &str, uri: &str) -> bool {
     match uri.strip_prefix(parent) {
         Some("") => true,
         Some(rest) => parent.ends_with('/') || rest.starts_with(['/', '#', '?']),

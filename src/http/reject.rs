@@ -66,7 +66,7 @@ impl Rejection {
         match error {
             LeaseError::Full => Self::Limit(id),
             LeaseError::Draining => Self::Draining,
-            LeaseError::Start => Self::Instance(id, RETRY),
+            LeaseError::Start | LeaseError::Refused { .. } => Self::Instance(id, RETRY),
             LeaseError::CircuitOpen { retry_after } => Self::Instance(id, retry_after),
         }
     }

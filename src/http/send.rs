@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::{
     audit::{Outcome, Status},
-    backend::Failure,
+    backend::{Failure, LeaseError},
     frame::{self, Frame, FrameError, Kind, Refused},
     http::{
         exchange::Granted,
@@ -136,18 +136,14 @@ async fn hand_over(
     if !session.has_own_instance() {
         let id = frame.id_bytes().unwrap_or_default();
         if frame.method() == "initialize" {
-            let status = greet(session, frame, &id, lane).await;
-            admitted.pending.finish(Outcome::new(status));
-            return Ok(());
-        }
-        match session.subscription(frame) {
-            Ok(true) => {}
-            Ok(false) => {
-                admitted.pending.finish(Outcome::new(Status::Ok));
-                session.answer(lane, empty_result(&id));
+            if let Some(status) = greet(session, frame, &id, lane).await {
+                admitted.pending.finish(Outcome::new(status));
                 return Ok(());
             }
-            Err(error) => return Err(Refusal::Send(error)),
+        } else if !session.subscription(frame).map_err(Refusal::Send)? {
+            admitted.pending.finish(Outcome::new(Status::Ok));
+            session.answer(lane, empty_result(&id));
+            return Ok(());
         }
     }
     session.call(permit, lane, admitted).map_err(Refusal::Send)
@@ -176,9 +172,17 @@ pub(crate) async fn pass(
     Ok((permit, Admitted { slot, pending }))
 }
 
-/// Answers `initialize` on a common instance, which the gateway has greeted itself.
-async fn greet(session: &Session, frame: &Frame, id: &[u8], lane: u32) -> Status<'static> {
-    match session.greet(frame).await {
+/// Answers `initialize` on a common instance, which the gateway has greeted itself. `None`: its
+/// child has no handshake, and a bridge will answer.
+async fn greet(session: &Session, frame: &Frame, id: &[u8], lane: u32) -> Option<Status<'static>> {
+    let greeted = session.greet(frame).await;
+    if let Err(LeaseError::Refused { clearly }) = greeted {
+        if session.bridge_over(clearly).await {
+            return None;
+        }
+        session.reject_instance();
+    }
+    Some(match greeted {
         Ok(result) => {
             let answer = match session.access().redact_result(&result) {
                 Ok(result) => frame::result_response(id, &result),
@@ -192,7 +196,7 @@ async fn greet(session: &Session, frame: &Frame, id: &[u8], lane: u32) -> Status
             session.end(EndReason::NoStart);
             Status::Error(-32011)
         }
-    }
+    })
 }
 
 /// A notification. What policy denies is not known here, and so is passed over.

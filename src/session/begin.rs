@@ -62,7 +62,8 @@ impl Session {
             .await
             .map(|result| version::offer(result, asked.as_deref()));
         let mut state = self.state.lock();
-        state.greeting = false;
+        // After a refusal its end is put off further: there may be a bridge.
+        state.greeting = matches!(result, Err(LeaseError::Refused { .. }));
         if let Ok(result) = &result {
             state.agreed = true;
             state.version = version::agreed(result);
@@ -71,7 +72,7 @@ impl Session {
             state.lease = Some(lease);
         }
         drop(state);
-        if result.is_ok() && self.instance.has_ended() {
+        if result.is_ok() && self.upstream.instance().has_ended() {
             self.end(EndReason::Instance);
         }
         result
@@ -86,13 +87,13 @@ impl Session {
         match frame.method() {
             // The child is asked each time: only it knows whether the resource is there.
             "resources/subscribe" => {
-                if self.instance.subscribe(self.number, &uri) {
+                if self.upstream.instance().subscribe(self.number, &uri) {
                     Ok(true)
                 } else {
                     Err(SendError::Busy)
                 }
             }
-            "resources/unsubscribe" => Ok(self.instance.unsubscribe(self.number, &uri)),
+            "resources/unsubscribe" => Ok(self.upstream.instance().unsubscribe(self.number, &uri)),
             _ => Ok(true),
         }
     }

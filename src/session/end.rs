@@ -29,12 +29,12 @@ impl Session {
         };
         tracing::info!(
             session = self.number,
-            backend = self.instance.backend(),
+            backend = self.upstream.instance().backend(),
             principal = self.principal.name(),
             ?reason,
             "session ended"
         );
-        self.instance.detach(self.number);
+        self.upstream.detach(self.number);
         drop(lease);
         self.record(Name::SessionClose, Some(Status::Other(reason.as_str())));
         if let Some(table) = self.table.upgrade() {
@@ -50,9 +50,9 @@ impl Session {
         table.log().note(&Event {
             principal: Some(&self.principal),
             client: Some(self.client),
-            backend: Some(self.instance.backend()),
+            backend: Some(self.upstream.instance().backend()),
             session: Some(self.audit_digest),
-            instance: Some(self.instance.number()),
+            instance: Some(self.upstream.instance().number()),
             decision: (name == Name::SessionOpen).then_some(Decision::Allow),
             status,
             ..Event::new(name)
@@ -67,6 +67,7 @@ impl Session {
 
     /// Ends the session if its time is over.
     pub(crate) fn sweep(&self, now: Instant, config: &Config) {
+        self.upstream.tick(now);
         let over = self.overdue(now, config);
         if over == Some(EndReason::NoStart) {
             self.fail_start();

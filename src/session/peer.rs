@@ -15,30 +15,9 @@ use crate::{
 
 impl Peer for Session {
     fn answer(&self, call: Call, outcome: Outcome) {
-        let mut status = match &outcome {
-            Outcome::Answer(frame) => status_of(frame),
-            Outcome::Failed(failure) => failure_status(*failure),
-        };
-        let data = match outcome {
-            Outcome::Answer(frame) => match self.answered(&call, frame) {
-                Ok(data) => Some(data),
-                Err(error) => {
-                    status = Status::Error(-32011);
-                    Some(error)
-                }
-            },
-            Outcome::Failed(Failure::Cancelled) => None,
-            Outcome::Failed(failure) => Some(failure_error(&call.id, failure)),
-        };
-        call.pending.finish(audit::Outcome {
-            instance: Some(self.instance.number()),
-            bytes_out: data.as_ref().map(|data| data.len() as u64),
-            ..audit::Outcome::new(status)
-        });
-        let mut state = self.state.lock();
-        state.calls.remove(&call.id);
-        state.last_used = tokio::time::Instant::now();
-        state.streams.answer(call.lane, data);
+        if let Some((call, outcome)) = self.reconsider(call, outcome) {
+            self.settle(call, outcome);
+        }
     }
 
     fn progress(&self, lane: u32, frame: Frame) {
@@ -61,13 +40,42 @@ impl Peer for Session {
     }
 
     fn ended(&self) {
-        if !self.state.lock().greeting {
+        // The end of one that was given up for another is none.
+        if !self.state.lock().greeting && self.upstream.instance().has_ended() {
             self.end(EndReason::Instance);
         }
     }
 }
 
 impl Session {
+    /// The end of a call, for good.
+    pub(super) fn settle(&self, call: Call, outcome: Outcome) {
+        let mut status = match &outcome {
+            Outcome::Answer(frame) => status_of(frame),
+            Outcome::Failed(failure) => failure_status(*failure),
+        };
+        let data = match outcome {
+            Outcome::Answer(frame) => match self.answered(&call, frame) {
+                Ok(data) => Some(data),
+                Err(error) => {
+                    status = Status::Error(-32011);
+                    Some(error)
+                }
+            },
+            Outcome::Failed(Failure::Cancelled) => None,
+            Outcome::Failed(failure) => Some(failure_error(&call.id, failure)),
+        };
+        call.pending.finish(audit::Outcome {
+            instance: Some(self.upstream.instance().number()),
+            bytes_out: data.as_ref().map(|data| data.len() as u64),
+            ..audit::Outcome::new(status)
+        });
+        let mut state = self.state.lock();
+        state.calls.remove(&call.id);
+        state.last_used = tokio::time::Instant::now();
+        state.streams.answer(call.lane, data);
+    }
+
     /// The bytes of an answer that may pass, or of the error in its place.
     fn answered(&self, call: &Call, frame: Frame) -> Result<Bytes, Bytes> {
         self.started(call, &frame);
@@ -109,6 +117,14 @@ impl Session {
     }
 
     fn send(&self, frame: Frame) -> bool {
+        self.send_on(frame, |streams| match self.transport {
+            Transport::Sse => STANDING,
+            Transport::Http => choose(streams),
+        })
+    }
+
+    /// Puts a message that is no answer on the lane that is chosen for it.
+    pub(super) fn send_on(&self, frame: Frame, lane: impl FnOnce(&Streams) -> u32) -> bool {
         let access = self.access();
         if !access.permits_from_child(&frame) {
             return false;
@@ -121,17 +137,14 @@ impl Session {
         if state.ended.is_some() {
             return false;
         }
-        let lane = match self.transport {
-            Transport::Sse => STANDING,
-            Transport::Http => choose(&state.streams),
-        };
+        let lane = lane(&state.streams);
         state.streams.push(lane, frame.bytes().clone())
     }
 }
 
 /// The call's own stream if there is but one, else the standing stream, else the oldest call's;
 /// what finds none waits for the standing stream.
-fn choose(streams: &Streams) -> u32 {
+pub(super) fn choose(streams: &Streams) -> u32 {
     let mut posts = streams.posts();
     match (posts.next(), posts.next()) {
         (Some(only), None) => only,

@@ -18,11 +18,13 @@ use tokio::time::Instant;
 
 use crate::{
     audit,
-    backend::{Lease, Peer},
+    backend::Lease,
     drain::Drain,
     policy::Access,
     principal::Principal,
-    session::{Bounds, Budget, Config, EndReason, Session, SessionId, State, Streams, Transport},
+    session::{
+        Bounds, Budget, Config, EndReason, Session, SessionId, State, Streams, Transport, Upstream,
+    },
 };
 
 /// Why no session was opened.
@@ -214,19 +216,19 @@ impl Place {
     pub fn open(mut self, opening: Opening) -> Result<Arc<Session>, OpenError> {
         let id = SessionId::random().map_err(|_| OpenError::Failed)?;
         let principal = self.principal.take().ok_or(OpenError::Failed)?;
+        let era = opening.lease.era();
         let session = make(&self.table, id, principal.clone(), opening);
-        let peer: Arc<dyn Peer> = session.clone();
-        if session.instance.attach(session.number, peer).is_err() {
+        if session.attach_upstream(era).is_err() {
             self.principal = Some(principal);
             return Err(OpenError::Failed);
         }
         self.table.sessions.write().insert(id, session.clone());
         session.record(audit::Name::SessionOpen, None);
-        tracing::info!(session = session.number, backend = session.instance.backend(),
-            instance = session.instance.number(), principal = session.principal.name(),
+        tracing::info!(session = session.number, backend = session.upstream.instance().backend(),
+            instance = session.upstream.instance().number(), principal = session.principal.name(),
             transport = ?session.transport, "session opened");
         // The instance may have ended in between; its peers were told before this one was known.
-        if session.instance.has_ended() {
+        if session.upstream.instance().has_ended() {
             session.end(EndReason::Instance);
             // It may have been over before it stood in the table.
             self.table.forget(&session);
@@ -261,7 +263,7 @@ fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Openin
         principal,
         transport: opening.transport,
         backend: opening.lease.backend().clone(),
-        instance: opening.lease.instance().clone(),
+        upstream: Upstream::new(opening.lease.instance().clone()),
         own: opening.lease.is_own(),
         state: Mutex::new(State {
             streams: Streams::new(bounds),

@@ -14,6 +14,8 @@
 mod audit;
 mod auth;
 mod batch;
+mod bridged;
+mod bridged_hostile;
 mod commands;
 mod drain;
 mod hostile_child;

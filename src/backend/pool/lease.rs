@@ -4,26 +4,23 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Backend, Common, Lease, LeaseError};
+use super::{Backend, Common, Lease, LeaseError, Sharers};
 use crate::{
     backend::{
-        handshake::{self, Greeting},
+        era::Era,
+        handshake::{self, Greeting, NotGreeted},
         instance::Instance,
     },
     frame::Frame,
-    principal::Principal,
 };
 
 impl Lease {
-    pub(super) fn common(
-        backend: Arc<Backend>,
-        key: Option<Principal>,
-        common: Arc<Common>,
-    ) -> Self {
+    pub(super) fn common(backend: Arc<Backend>, key: Sharers, common: Arc<Common>) -> Self {
         let instance = common.instance.clone();
         Self {
             backend,
             instance,
+            era: key.era,
             common: Some((key, common)),
         }
     }
@@ -40,6 +37,12 @@ impl Lease {
         &self.backend
     }
 
+    /// What its child is to hear.
+    #[must_use]
+    pub fn era(&self) -> Era {
+        self.era
+    }
+
     /// True when the session's own `initialize` goes to the child.
     #[must_use]
     pub fn is_own(&self) -> bool {
@@ -51,7 +54,7 @@ impl Lease {
         self.backend.breaker.succeeded();
     }
 
-    /// The instance didn't answer `initialize` in time.
+    /// The instance was of no use: it counts as a failure.
     pub fn reject(&self) {
         self.backend.failed(&self.instance);
         self.instance.stop();
@@ -61,7 +64,7 @@ impl Lease {
     /// gateway shakes hands with the child once.
     ///
     /// # Errors
-    /// [`LeaseError::Start`] when the child refused or didn't answer in time.
+    /// [`LeaseError::Refused`], or [`LeaseError::Start`] when the child didn't answer in time.
     pub async fn greet(&self, initialize: &Frame) -> Result<Bytes, LeaseError> {
         let Some((key, common)) = &self.common else {
             return Err(LeaseError::Start);
@@ -73,20 +76,25 @@ impl Lease {
             let greeting = Greeting {
                 initialize: initialize.clone(),
                 // Between principals nobody's capabilities are everybody's.
-                anonymous: key.is_none(),
+                anonymous: key.principal.is_none(),
                 timeout: self.backend.config.start_timeout,
             };
             async move {
                 let result = handshake::greet(lease.instance.clone(), greeting).await;
                 match &result {
-                    Some(_) => lease.confirm(),
-                    None => lease.reject(),
+                    Ok(_) => lease.confirm(),
+                    Err(NotGreeted::Silent) => lease.reject(),
+                    // Whether that was a failure is still to be found out.
+                    Err(NotGreeted::Refused { .. }) => lease.instance.stop(),
                 }
                 result
             }
         };
         let result = common.handshake.run(&self.backend.drain, greeting).await;
-        result.ok_or(LeaseError::Start)
+        result.map_err(|why| match why {
+            NotGreeted::Silent => LeaseError::Start,
+            NotGreeted::Refused { clearly } => LeaseError::Refused { clearly },
+        })
     }
 }
 

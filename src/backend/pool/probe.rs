@@ -27,6 +27,8 @@ pub(super) struct Eras(Mutex<State>);
 struct State {
     /// The verdict, or the probe that will bring it.
     told: Option<watch::Receiver<Option<Verdict>>>,
+    /// A child refused the handshake, and speaks the other era.
+    refused: bool,
     /// Contradictions that were believed lately.
     believed: u32,
     /// When the last of them was.
@@ -72,6 +74,33 @@ impl Backend {
         }
     }
 
+    /// True when its children have no handshake, so that sessions need a bridge. Children that speak
+    /// both eras have one.
+    #[must_use]
+    pub fn bridges(&self) -> bool {
+        match self.config.protocol {
+            Protocol::Legacy => false,
+            Protocol::Modern => true,
+            Protocol::Auto => self.eras.0.lock().refused,
+        }
+    }
+
+    /// A child refused the handshake, or ended at it; `clearly`: as one that has none. True when its
+    /// backend is modern: sessions are bridged from now on.
+    ///
+    /// # Errors
+    /// As [`Backend::speaks_modern`].
+    pub async fn refused(&self, clearly: bool) -> Result<bool, LeaseError> {
+        if clearly {
+            self.contradict(Era::Legacy);
+        }
+        let modern = self.speaks_modern().await?.is_some();
+        if modern {
+            self.eras.0.lock().refused = true;
+        }
+        Ok(modern)
+    }
+
     /// A child says that it doesn't speak `era` after all. True: it is found out anew by the next
     /// who asks. False: that wasn't the verdict, or it changes too often.
     pub fn contradict(&self, era: Era) -> bool {
@@ -87,6 +116,7 @@ impl Backend {
         }
         state.last = Some(now);
         state.told = None;
+        state.refused = false;
         tracing::info!(backend = self.config.name, was = ?era, "a child contradicts what is known of its era");
         true
     }
