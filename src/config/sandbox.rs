@@ -182,10 +182,7 @@ pub(super) fn refuse_covered(
             Some(path) => vec![path.clone()],
             None => crate::sandbox::RUNTIME.iter().map(PathBuf::from).collect(),
         };
-        let hit = granted
-            .iter()
-            .find_map(|path| Some((path, crate::sandbox::covered(path, own_files)?)));
-        if let Some((path, file)) = hit {
+        if let Some((path, file)) = crate::sandbox::covered(&granted, own_files) {
             let name = file.file_name().unwrap_or_default().display();
             let message = format!(
                 "children could read the gateway's own `{name}`, which is in {}",

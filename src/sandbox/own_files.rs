@@ -13,20 +13,20 @@ use std::{
 
 use super::{Refused, plan::Command};
 
-/// The first of the gateway's own files that can be reached from `granted`.
+/// The first grant from which one of the gateway's own files can be reached, and that file.
 #[must_use]
-pub fn covered<'a>(granted: &Path, own_files: &'a [PathBuf]) -> Option<&'a Path> {
-    let granted = real(granted);
-    let reaches = |file: &&PathBuf| real(file).starts_with(&granted);
-    own_files.iter().find(reaches).map(PathBuf::as_path)
+pub fn covered<'a>(granted: &'a [PathBuf], own_files: &[PathBuf]) -> Option<(&'a Path, PathBuf)> {
+    let own_files: Vec<_> = own_files.iter().map(|file| real(file)).collect();
+    granted.iter().find_map(|path| {
+        let place = real(path);
+        let mut reached = own_files.iter().filter(|file| file.starts_with(&place));
+        Some((path.as_path(), reached.next()?.clone()))
+    })
 }
 
 /// Refuses a grant that reaches one of them.
 pub(super) fn refuse_covered(granted: &[PathBuf], own_files: &[PathBuf]) -> Result<(), Refused> {
-    let hit = granted
-        .iter()
-        .find_map(|path| Some((path, covered(path, own_files)?)));
-    hit.map_or(Ok(()), |(path, file)| {
+    covered(granted, own_files).map_or(Ok(()), |(path, file)| {
         Err(Refused::new(format!(
             "{} would let the child read the gateway's own {}",
             path.display(),
