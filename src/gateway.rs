@@ -85,6 +85,7 @@ impl Gateway {
         let spawner = Spawner::new(drain.clone())
             .await
             .context("can't contain children")?;
+        spawner.hide(config.own_files.clone());
         let spawner = Arc::new(spawner);
         let addresses = listener.local_addrs();
         let backends = config

@@ -27,6 +27,7 @@ pub mod limit;
 pub mod listener;
 pub mod policy;
 pub mod principal;
+pub mod sandbox;
 pub mod secret;
 pub mod session;
 pub mod telemetry;

@@ -64,6 +64,21 @@ pub enum Source {
     },
 }
 
+impl Config {
+    /// The files of certificate and key.
+    #[must_use]
+    pub fn own_files(&self) -> Vec<PathBuf> {
+        match &self.source {
+            Source::None => Vec::new(),
+            Source::Files { cert, key } => vec![cert.clone(), key.clone()],
+            Source::SelfSigned { dir, .. } => {
+                let (cert, key) = self_signed::paths(dir);
+                vec![cert, key]
+            }
+        }
+    }
+}
+
 /// What [`Acceptor::reload_if_changed`] found.
 #[derive(Debug)]
 pub enum Reload {

@@ -92,6 +92,15 @@ impl Environment for World {
         path == Path::new("/srv") || path == Path::new("/etc/gatehouse/work")
     }
 
+    fn exists(&self, path: &Path) -> bool {
+        let there = ["/srv/data", "/usr"];
+        there.iter().any(|place| path == Path::new(place))
+    }
+
+    fn user(&self, name: &str) -> Option<(u32, u32)> {
+        (name == "nobody").then_some((65534, 65534))
+    }
+
     /// 2026-01-01T00:00:00Z.
     fn now(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600)
@@ -315,7 +324,7 @@ fn every_file_that_matters_is_watched() {
 #[test]
 fn the_example_names_every_key_and_nothing_that_has_to_wait() {
     let text = include_str!("../proxy.toml.example");
-    for waiting in ["acme", "[admin]", "sandbox", "pin]"] {
+    for waiting in ["acme", "[admin]", "pin]"] {
         assert!(!text.contains(waiting), "{waiting}");
     }
 }

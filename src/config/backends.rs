@@ -22,6 +22,7 @@ use super::{
 use crate::{
     backend::{self, Isolation, Protocol, Restart, child},
     policy::filter,
+    sandbox,
     secret::Secret,
 };
 
@@ -109,6 +110,8 @@ pub(super) fn defaults(name: String, command: Vec<String>) -> backend::Config {
             env: Vec::new(),
             inherit_env: Vec::new(),
             stop_timeout: Duration::from_secs(5),
+            sandbox: sandbox::Config::default(),
+            installed: None,
         },
         protocol: Protocol::Auto,
         isolation: Isolation::Session,
@@ -132,6 +135,7 @@ fn child(table: &mut Table<'_>, base: &child::Config) -> Option<child::Config> {
     let env = env(table);
     let inherit_env = inherited(table, &env);
     let stop_timeout = table.duration("stop_timeout", base.stop_timeout, Duration::ZERO..=HOUR);
+    let sandbox = super::sandbox::read(table);
     let (command, span) = command?;
     let search = env.iter().find(|(name, _)| name == "PATH");
     let path = match search {
@@ -145,6 +149,8 @@ fn child(table: &mut Table<'_>, base: &child::Config) -> Option<child::Config> {
         env,
         inherit_env,
         stop_timeout,
+        sandbox,
+        installed: None,
     })
 }
 

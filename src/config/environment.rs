@@ -52,6 +52,16 @@ pub trait Environment {
         None
     }
 
+    /// True when there is anything at the path.
+    fn exists(&self, path: &Path) -> bool {
+        self.folder(path) || self.read(path).is_ok()
+    }
+
+    /// The numbers of a user and of its group.
+    fn user(&self, _name: &str) -> Option<(u32, u32)> {
+        None
+    }
+
     /// The time against which expiries are judged.
     fn now(&self) -> SystemTime;
 }
@@ -118,6 +128,15 @@ impl Environment for Process {
 
     fn folder(&self, path: &Path) -> bool {
         path.is_dir()
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        path.exists()
+    }
+
+    fn user(&self, name: &str) -> Option<(u32, u32)> {
+        let user = nix::unistd::User::from_name(name).ok()??;
+        Some((user.uid.as_raw(), user.gid.as_raw()))
     }
 
     fn now(&self) -> SystemTime {

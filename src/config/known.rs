@@ -76,7 +76,7 @@ const SECRET_WORDS: [&str; 5] = ["KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL"]
 const UNAVAILABLE: &[(&str, &[&str])] = &[
     ("", &["admin"]),
     ("server.tls", &["acme"]),
-    ("backends.*", &["principal_env", "sandbox", "pin"]),
+    ("backends.*", &["principal_env", "pin"]),
 ];
 
 /// Habits from other programs, and what is written here instead.
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn features_to_come_are_told_apart_from_nonsense() {
         assert_eq!(judge("", "admin", &[]), Verdict::Unavailable);
-        assert_eq!(judge("backends.*", "sandbox", &[]), Verdict::Unavailable);
+        assert_eq!(judge("backends.*", "pin", &[]), Verdict::Unavailable);
         assert_eq!(
             judge("server", "xyzzy", &[]),
             Verdict::Unknown("remove it".to_owned())

@@ -76,6 +76,7 @@ fn apply(shared: &Arc<Shared>, config: Config) -> anyhow::Result<()> {
         shared.relisten.notify_waiters();
         shared.clone().accept();
     }
+    shared.spawner.hide(config.own_files.clone());
     replace(shared, &before, &config);
     *shared.config.lock() = config;
     tracing::info!("configuration reloaded");
