@@ -208,6 +208,18 @@ impl Log {
         }
     }
 
+    /// Records a request that nothing waits for, and whose outcome is owed all the same.
+    pub fn note_request(&self, event: &Event<'_>) -> Pending {
+        let Some((handle, settings)) = &self.inner else {
+            return Pending::nothing();
+        };
+        with_scratch(|out| {
+            let parts = event.encode(&settings.scribe, out);
+            handle.shared.note(out);
+            Pending::new(handle.clone(), parts, out)
+        })
+    }
+
     /// Records a decision that has no outcome, such as a notification that is let through.
     ///
     /// # Errors

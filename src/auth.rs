@@ -1,19 +1,28 @@
 //! Credentials to a [`Principal`].
 //!
 //! Owns the question who a request comes from. It must never know what the caller asks for, nor
-//! keep or print a credential. Invariant: a request that presents any credential is either that
-//! credential's principal or refused; it never falls back to `anonymous`.
+//! keep or print a credential. Invariant: a request that presents any credential in its headers is
+//! either that credential's principal or refused; it never falls back to its connection's
+//! certificate, nor to `anonymous`.
 
+mod headers;
+pub mod jwt;
 pub mod key;
+pub mod mtls;
 
-use std::time::SystemTime;
+use std::{collections::BTreeSet, time::SystemTime};
 
-use http::{
-    HeaderMap, HeaderName, HeaderValue,
-    header::{AUTHORIZATION, GetAll},
+use http::HeaderMap;
+
+use self::{
+    headers::Shown,
+    jwt::{TokenError, Tokens, Verified},
+    mtls::Certificate,
 };
-
-use crate::principal::{Method, Principal};
+use crate::{
+    drain::Drain,
+    principal::{Method, Principal},
+};
 
 /// Who may come in.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,6 +31,10 @@ pub struct Config {
     pub anonymous: bool,
     /// The API keys.
     pub keys: Vec<key::Entry>,
+    /// The identity providers; no two have one issuer.
+    pub jwt: Vec<jwt::Config>,
+    /// Client certificates are principals.
+    pub mtls: Option<mtls::Config>,
 }
 
 /// Why a request has no principal; the texts are fixed and safe for any log.
@@ -30,7 +43,7 @@ pub enum AuthError {
     /// No credential was presented.
     #[error("no credentials")]
     Missing,
-    /// A credential was presented that can't be read as one key.
+    /// A credential was presented that can't be read as one key or token.
     #[error("malformed credentials")]
     Malformed,
     /// The key is nobody's.
@@ -39,10 +52,19 @@ pub enum AuthError {
     /// The key was somebody's.
     #[error("expired key")]
     Expired,
+    /// The certificate names nobody.
+    #[error("certificate without a name")]
+    Nameless,
+    /// The certificate was somebody's.
+    #[error("expired certificate")]
+    CertificateExpired,
+    /// It is a token that is not good.
+    #[error(transparent)]
+    Token(#[from] TokenError),
 }
 
 impl AuthError {
-    /// The word that stands in logs and audit events.
+    /// The word that stands in logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -50,24 +72,69 @@ impl AuthError {
             Self::Malformed => "malformed",
             Self::Invalid => "invalid",
             Self::Expired => "expired",
+            Self::Nameless => "certificate without a name",
+            Self::CertificateExpired => "certificate expired",
+            Self::Token(error) => error.as_str(),
+        }
+    }
+
+    /// True for what may have been a guess. Who shows nothing, or what another server wants, is
+    /// about to learn what is wanted here; and what has ended was good once.
+    #[must_use]
+    pub fn is_guess(self) -> bool {
+        match self {
+            Self::Missing
+            | Self::Malformed
+            | Self::Expired
+            | Self::Nameless
+            | Self::CertificateExpired => false,
+            Self::Invalid => true,
+            Self::Token(error) => !matches!(error, TokenError::Expired | TokenError::Unavailable),
         }
     }
 }
 
-/// Turns the headers of a request into its principal.
-#[derive(Debug)]
+/// What a request is judged by.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+    /// The certificate of its connection, which TLS has verified.
+    pub certificate: Option<&'a Certificate>,
+    /// The backend it is for, if there is one of that name.
+    pub backend: Option<&'a str>,
+    /// Now.
+    pub now: SystemTime,
+}
+
+/// What is known of a request at once.
+enum Known<'a> {
+    /// Who it is from, or that it is refused.
+    Decided(Result<Principal, AuthError>),
+    /// It has a token of this digest, of which nothing is known yet.
+    Token(&'a str, [u8; 32]),
+}
+
+/// Turns a request into its principal.
 pub struct Authenticator {
     config: Config,
     table: key::Table,
     /// One per key, in the order of the configuration, so that a request allocates nothing.
     principals: Vec<Principal>,
     anonymous: Option<Principal>,
+    tokens: Tokens,
 }
 
 impl Authenticator {
-    /// An authenticator for these keys.
+    /// An authenticator; `base` is the URL that tokens know us by, `roles` are those that a token
+    /// can name. Issuers that are as they were `before` keep their keys.
     #[must_use]
-    pub fn new(config: &Config) -> Self {
+    pub fn new(
+        config: &Config,
+        base: &str,
+        roles: &BTreeSet<String>,
+        before: Option<&Self>,
+    ) -> Self {
         let principals = config
             .keys
             .iter()
@@ -80,64 +147,124 @@ impl Authenticator {
             let roles = vec!["anonymous".to_owned()];
             Principal::new(Method::Anonymous, "anonymous", roles, None)
         });
+        let before = before.map(|before| &before.tokens);
         Self {
             config: config.clone(),
             table: key::Table::new(&config.keys),
             principals,
             anonymous,
+            tokens: Tokens::new(&config.jwt, base, roles, before),
         }
     }
 
-    /// Who sent these headers: `Authorization: Bearer KEY` or `X-API-Key: KEY`.
+    /// Keeps the keys of all issuers fresh until the gateway closes.
+    pub fn run(&self, drain: &Drain) {
+        self.tokens.run(drain);
+    }
+
+    /// The issuers of tokens.
+    pub fn issuers(&self) -> impl Iterator<Item = &str> {
+        self.config.jwt.iter().map(|provider| &*provider.issuer)
+    }
+
+    /// Who sent a request: `Authorization: Bearer KEY-OR-TOKEN`, `X-API-Key: KEY`, or the
+    /// certificate of its connection when neither is there.
     ///
-    /// Both may be present when they hold the same key. The query is never looked at
-    /// (protocol.md, section 6).
+    /// Both headers may be present when they hold the same.
     ///
     /// # Errors
-    /// [`AuthError`]; each is answered with 401.
-    pub fn authenticate(
-        &self,
-        headers: &HeaderMap,
-        now: SystemTime,
-    ) -> Result<Principal, AuthError> {
-        let bearer = single(headers.get_all(AUTHORIZATION))?
-            .map(bearer)
-            .transpose()?;
-        let plain = single(headers.get_all(X_API_KEY))?.map(token).transpose()?;
-        let presented = match (bearer, plain) {
-            (None, None) => return self.anonymous.clone().ok_or(AuthError::Missing),
-            (Some(bearer), Some(plain)) if bearer != plain => return Err(AuthError::Malformed),
-            (Some(key), _) | (None, Some(key)) => key,
-        };
-        let principal = self
-            .table
-            .find(&key::digest(presented))
-            .and_then(|index| self.principals.get(index))
-            .ok_or(AuthError::Invalid)?;
-        if principal.expired(now) {
-            return Err(AuthError::Expired);
+    /// [`AuthError`]; each is answered with 401, but [`TokenError::Unavailable`].
+    pub async fn authenticate(&self, request: &Request<'_>) -> Result<Principal, AuthError> {
+        match self.look(request) {
+            Known::Decided(result) => result,
+            Known::Token(token, digest) => {
+                // Once for each token; the future of all other requests stays small.
+                let verify = self.tokens.verify(token, &digest, request.now);
+                self.admit(Box::pin(verify).await, request)
+            }
         }
-        Ok(principal.clone())
     }
 
-    /// The `WWW-Authenticate` value of the 401 for an error.
-    ///
-    /// `error="invalid_token"` stands in it only when a credential was sent (RFC 6750, 3.1).
+    /// True when somebody outside has to be asked about a request's token.
     #[must_use]
-    pub fn www_authenticate(&self, error: AuthError) -> HeaderValue {
-        HeaderValue::from_static(match error {
-            AuthError::Missing => r#"Bearer realm="gatehouse""#,
-            AuthError::Malformed | AuthError::Invalid | AuthError::Expired => {
-                r#"Bearer realm="gatehouse", error="invalid_token""#
+    pub fn must_ask(&self, request: &Request<'_>) -> bool {
+        match self.look(request) {
+            Known::Token(token, _) => self.tokens.must_ask(token),
+            Known::Decided(_) => false,
+        }
+    }
+
+    fn look<'a>(&self, request: &Request<'a>) -> Known<'a> {
+        let longest = match self.tokens.is_empty() {
+            true => key::MAX_LENGTH,
+            false => jwt::MAX_LENGTH,
+        };
+        let shown = match Shown::of(request.headers, longest) {
+            Ok(Some(shown)) => shown,
+            Ok(None) => return Known::Decided(self.without_headers(request)),
+            Err(error) => return Known::Decided(Err(error)),
+        };
+        let digest = key::digest(shown.text());
+        if let Some(principal) = self
+            .table
+            .find(&digest)
+            .and_then(|index| self.principals.get(index))
+        {
+            return Known::Decided(match principal.expired(request.now) {
+                true => Err(AuthError::Expired),
+                false => Ok(principal.clone()),
+            });
+        }
+        match shown {
+            Shown::Bearer(token) if self.tokens.takes(token) => {
+                match self.tokens.known(&digest, request.now) {
+                    Some(found) => Known::Decided(self.admit(found, request)),
+                    None => Known::Token(token, digest),
+                }
             }
-        })
+            _ => Known::Decided(Err(AuthError::Invalid)),
+        }
+    }
+
+    fn without_headers(&self, request: &Request<'_>) -> Result<Principal, AuthError> {
+        let (Some(config), Some(certificate)) = (&self.config.mtls, request.certificate) else {
+            return self.anonymous.clone().ok_or(AuthError::Missing);
+        };
+        let principal = certificate.principal(config);
+        let principal = principal.ok_or(AuthError::Nameless)?;
+        // It was good at the handshake; the connection may be older than its end.
+        match principal.expired(request.now) {
+            true => Err(AuthError::CertificateExpired),
+            false => Ok(principal),
+        }
+    }
+
+    /// A good token's principal, when the token is good for this very request.
+    fn admit(
+        &self,
+        found: Result<Verified, TokenError>,
+        request: &Request<'_>,
+    ) -> Result<Principal, AuthError> {
+        let verified = found?;
+        if verified.principal.expired(request.now) {
+            return Err(TokenError::Expired.into());
+        }
+        if !verified.is_for(request.backend) {
+            return Err(TokenError::Audience.into());
+        }
+        let shown = request.certificate.map(Certificate::digest);
+        if verified.bound.is_some() && verified.bound.as_ref() != shown {
+            return Err(TokenError::Bound.into());
+        }
+        Ok(verified.principal)
     }
 
     /// True when what a principal was authenticated by under `before` holds unchanged here: after
     /// a reload, the streams of all others are to end.
     ///
     /// A principal doesn't say which of several keys of its name it used, so all of them must have
-    /// stayed as they were: key, roles and expiry.
+    /// stayed as they were: key, roles and expiry. Of a token, the issuer must have; the token
+    /// itself is looked at again with the next request.
     #[must_use]
     pub fn principal_still_valid(&self, principal: &Principal, before: &Self) -> bool {
         match principal.method() {
@@ -151,44 +278,17 @@ impl Authenticator {
                     .peekable();
                 used.peek().is_some() && used.all(|entry| self.config.keys.contains(entry))
             }
+            Method::Jwt => self.tokens.still_trusts(principal, &before.tokens),
+            Method::Mtls => self.config.mtls.as_ref().is_some_and(|config| {
+                let before = before.config.mtls.as_ref();
+                let roles = |config: &mtls::Config| config.roles.get(principal.name()).cloned();
+                before.is_some_and(|before| {
+                    before.name == config.name && roles(before) == roles(config)
+                })
+            }),
         }
     }
 }
-
-/// The only value of a header; a repeated one could be read differently by whoever is in front.
-fn single<'a>(values: GetAll<'a, HeaderValue>) -> Result<Option<&'a HeaderValue>, AuthError> {
-    let mut values = values.into_iter();
-    let first = values.next();
-    match values.next() {
-        None => Ok(first),
-        Some(_) => Err(AuthError::Malformed),
-    }
-}
-
-/// The token of `Bearer TOKEN`; the scheme's case is of no account (RFC 9110, 11.1).
-fn bearer(value: &HeaderValue) -> Result<&str, AuthError> {
-    let text = value.to_str().map_err(|_| AuthError::Malformed)?;
-    match text.split_once(' ') {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => {
-            check(rest.trim_matches(' '))
-        }
-        _ => Err(AuthError::Malformed),
-    }
-}
-
-fn token(value: &HeaderValue) -> Result<&str, AuthError> {
-    check(value.to_str().map_err(|_| AuthError::Malformed)?)
-}
-
-/// A key is visible ASCII without spaces, of bounded length.
-fn check(key: &str) -> Result<&str, AuthError> {
-    let plausible = !key.is_empty()
-        && key.len() <= key::MAX_LENGTH
-        && key.bytes().all(|byte| byte.is_ascii_graphic());
-    plausible.then_some(key).ok_or(AuthError::Malformed)
-}
-
-const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 #[cfg(test)]
 mod tests;

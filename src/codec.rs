@@ -29,6 +29,8 @@ pub struct LineReader<R> {
     searched: usize,
     /// The current line is over the limit: its bytes are counted and dropped.
     excess: Option<Excess>,
+    /// What a line that outgrows `BASE` probably comes to, by those before it.
+    usual: usize,
     half_line: usize,
     ended: bool,
 }
@@ -66,6 +68,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             start: 0,
             searched: 0,
             excess: None,
+            usual: 0,
             half_line: 0,
             ended: false,
         }
@@ -103,6 +106,11 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     #[must_use]
     pub fn half_line(&self) -> usize {
         self.half_line
+    }
+
+    /// What the lines come from.
+    pub fn source(&self) -> &R {
+        &self.source
     }
 
     fn end(&mut self) {
@@ -158,6 +166,9 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     /// A line of its own: the buffer itself where the line is most of it, else a copy, so that a
     /// small message that is kept does not keep a large buffer. What follows it stays.
     fn hand_out(&mut self, begin: usize, end: usize) -> Bytes {
+        if end - begin > BASE {
+            self.usual = (end - begin + BASE).max(self.usual - self.usual / 4);
+        }
         if (end - begin) * 2 < self.buffer.capacity() {
             return Bytes::copy_from_slice(&self.buffer[begin..end]);
         }
@@ -175,7 +186,8 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     }
 
     /// Makes room for a read. The rest of a line moves to the front, to a smaller buffer when it
-    /// is little; only a line that fills the buffer makes it grow, twofold.
+    /// is little; only a line that fills the buffer makes it grow, twofold or to the usual size:
+    /// growing step by step copies all that was read with each.
     fn make_room(&mut self) {
         let rest = self.buffer.len() - self.start;
         if rest == 0 {
@@ -200,7 +212,8 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         if len == capacity {
             // One byte more than allowed shows that a line is too long.
             let most = self.max_message.saturating_add(1).max(BASE);
-            let wanted = (capacity * 2).clamp(BASE, most).max(len + 1);
+            let usual = if capacity < BASE { 0 } else { self.usual };
+            let wanted = (capacity * 2).max(usual).clamp(BASE, most).max(len + 1);
             self.buffer.reserve_exact(wanted - len);
         }
     }

@@ -7,11 +7,14 @@
 mod access;
 mod audit;
 mod backends;
+mod clients;
 mod context;
 mod environment;
 mod expand;
+mod jwt;
 mod known;
 mod limits;
+mod mtls;
 mod pem;
 mod pin;
 mod problem;
@@ -19,6 +22,7 @@ mod protection;
 mod quotas;
 mod roles;
 mod rules;
+mod sandbox;
 mod secrets;
 mod server;
 mod syntax;
@@ -43,6 +47,7 @@ pub use environment::{Environment, MAX_FILE, Nowhere, Process};
 pub use expand::{is_env_name, is_variable_name};
 pub use problem::{Problem, Problems, Severity};
 pub use roles::{ROLE_HELP, is_role_name};
+pub use sandbox::show_profile;
 
 /// A complete configuration, every default filled in.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,6 +75,8 @@ pub struct Config {
     /// Absolute paths whose change is a reason to reload: the file itself, certificate, key, and
     /// each file that a value came from.
     pub watched: Vec<PathBuf>,
+    /// Absolute paths of the gateway's own files, which no sandboxed child may reach.
+    pub own_files: Vec<PathBuf>,
     /// What the operator should hear although nothing is refused.
     pub warnings: Problems,
 }
@@ -198,6 +205,8 @@ impl Config {
         let (document, syntax) = DeTable::parse_recoverable(text);
         let cx = context::Context::new(text, source.base, world, strictness);
         let draft = read(&cx, document.get_ref());
+        let own_files = draft.own_files(source, cx.watched());
+        sandbox::refuse_covered(&cx, cx.grants(), &own_files);
         let (found, mut masked, watched) = cx.into_parts();
         masked.extend(syntax::masks(text, &syntax));
         let list = syntax::merge(text, document.get_ref(), syntax, found);
@@ -205,7 +214,7 @@ impl Config {
         if problems.errors() > 0 {
             return Err(problems);
         }
-        Ok(draft.complete(watched, problems))
+        Ok(draft.complete(watched, own_files, problems))
     }
 
     /// What `wrap` and `demo` run: no file, all of every backend granted to whoever may come in.
@@ -252,6 +261,7 @@ impl Config {
             drain_timeout: Duration::from_secs(30),
             backends: parts.backends,
             watched: Vec::new(),
+            own_files: Vec::new(),
             warnings: Problems::new(String::new(), "", &[], Vec::new()),
         })
     }
@@ -338,7 +348,25 @@ fn read(cx: &context::Context<'_>, document: &DeTable<'_>) -> Draft {
 }
 
 impl Draft {
-    fn complete(self, watched: Vec<PathBuf>, warnings: Problems) -> Config {
+    /// All that is the gateway's own: this file, what it names, and what is kept beside them.
+    fn own_files(&self, source: &Source<'_>, watched: Vec<PathBuf>) -> Vec<PathBuf> {
+        let mut files = watched;
+        let name = Path::new(source.name).file_name();
+        files.extend(name.map(|name| source.base.join(name)));
+        files.push(source.base.join("gatehouse.lock"));
+        files.extend(self.server.tls.own_files());
+        files.extend(self.audit.iter().flat_map(crate::audit::Config::own_files));
+        files.sort();
+        files.dedup();
+        files
+    }
+
+    fn complete(
+        self,
+        watched: Vec<PathBuf>,
+        own_files: Vec<PathBuf>,
+        warnings: Problems,
+    ) -> Config {
         let Self {
             server,
             auth,
@@ -366,6 +394,7 @@ impl Draft {
             drain_timeout: server.drain_timeout,
             backends,
             watched,
+            own_files,
             warnings,
         }
     }

@@ -182,6 +182,12 @@ impl Frame {
         &self.bytes
     }
 
+    /// The message alone; nothing is copied or counted.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
+
     /// What it is.
     #[must_use]
     pub fn kind(&self) -> Kind {
@@ -225,6 +231,17 @@ impl Frame {
     #[must_use]
     pub fn error(&self) -> Option<&[u8]> {
         self.raw(Part::Error)
+    }
+
+    /// `error.code`, 0 where there is an error without one.
+    #[must_use]
+    pub fn error_code(&self) -> Option<i64> {
+        #[derive(serde::Deserialize)]
+        struct Error {
+            code: i64,
+        }
+        let error = serde_json::from_slice(self.error()?);
+        Some(error.map_or(0, |error: Error| error.code))
     }
 
     /// `params.name` where it is a string; see [`Frame::has_name`].

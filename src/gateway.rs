@@ -5,6 +5,7 @@
 
 mod reload;
 mod shutdown;
+mod trust;
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
@@ -12,7 +13,7 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, watch},
     time::Instant,
 };
 use tracing::Instrument;
@@ -23,11 +24,12 @@ use crate::{
     backend::{Backend, child::Spawner},
     config::{BackendEntry, Config},
     drain::Drain,
-    http::{self, Ends, Served, Server, Snapshot, connection, origin::Origins},
+    http::{self, Served, Server, Snapshot, metadata::Metadata, origin::Origins},
     limit::{BackendLimits, Logins, Rates},
     listener::{self, Accepted, Listener},
+    policy::Accesses,
     session::{self, table::Table},
-    tls::Acceptor,
+    tls::{self, Acceptor},
 };
 
 /// What the outside tells a running gateway.
@@ -56,6 +58,8 @@ struct Shared {
     relisten: Notify,
     spawner: Arc<Spawner>,
     log: audit::Current,
+    /// Counts changes of what client certificates are checked by.
+    trust: watch::Sender<u64>,
     /// Backends that were replaced and whose sessions still run.
     retired: Mutex<Vec<Arc<Backend>>>,
     drain: Drain,
@@ -81,6 +85,7 @@ impl Gateway {
         let spawner = Spawner::new(drain.clone())
             .await
             .context("can't contain children")?;
+        spawner.hide(config.own_files.clone());
         let spawner = Arc::new(spawner);
         let addresses = listener.local_addrs();
         let backends = config
@@ -93,7 +98,8 @@ impl Gateway {
                 )
             })
             .collect();
-        let snapshot = snapshot(&config, &addresses, backends, &log);
+        let snapshot = snapshot(&config, &addresses, backends, (&log, None));
+        snapshot.auth.run(&drain);
         let sessions = Table::new(session_config(&config), log.clone());
         let server = Server::new(snapshot, sessions, drain.clone());
         let shared = Arc::new(Shared {
@@ -104,6 +110,7 @@ impl Gateway {
             relisten: Notify::new(),
             spawner,
             log,
+            trust: watch::Sender::new(0),
             retired: Mutex::default(),
             drain,
         });
@@ -132,6 +139,7 @@ impl Gateway {
         shared
             .drain
             .spawn(shared.server.sessions().clone().sweep(shared.drain.clone()));
+        shared.drain.spawn(shared.server.clone().tell_left_out());
         shared
             .drain
             .spawn(reload::watch_certificates(shared.clone()));
@@ -178,12 +186,13 @@ impl Shared {
             let deadline = Instant::now() + HANDSHAKE;
             let acceptor = shared.acceptor.load_full();
             match acceptor.handshake(stream, deadline).await {
-                Ok(stream) => {
-                    let protocol = stream.alpn();
-                    let server = shared.server.clone();
-                    connection::serve(server, stream, protocol, Ends { peer, local }).await;
+                Ok(stream) => trust::serve(&shared, stream, (peer, local)).await,
+                Err(error) => {
+                    tracing::debug!(%error, "handshake failed");
+                    if error.is_of_certificate() {
+                        trust::refused(&shared, peer.ip());
+                    }
                 }
-                Err(error) => tracing::debug!(%error, "handshake failed"),
             }
             drop(slot);
         };
@@ -196,6 +205,7 @@ fn serve_backend(entry: &BackendEntry, spawner: &Arc<Spawner>, log: &audit::Curr
     Served {
         backend,
         filter: entry.filter.clone(),
+        accesses: Accesses::default(),
         limits: Arc::new(BackendLimits::new(&entry.limits)),
         circles: Arc::default(),
     }
@@ -205,16 +215,39 @@ fn snapshot(
     config: &Config,
     addresses: &[SocketAddr],
     backends: HashMap<String, Served>,
-    log: &audit::Current,
+    (log, before): (&audit::Current, Option<&Authenticator>),
 ) -> Snapshot {
+    let base = base_url(config, addresses);
+    let roles = config.policy.roles.keys().cloned().collect();
+    let auth = Authenticator::new(&config.auth, &base, &roles, before);
+    let names = config.backends.iter().map(|entry| &*entry.config.name);
+    let metadata = Metadata::new(&base, auth.issuers(), &config.policy, names);
     Snapshot {
-        auth: Authenticator::new(&config.auth),
+        auth,
         policy: config.policy.clone(),
         backends,
         http: http_config(config, addresses),
+        metadata,
         log: Log::clone(&log.load()),
         logins: Arc::new(Logins::new(config.limits.failed_auth)),
         rates: config.limits.rate.map(|rate| Arc::new(Rates::new(rate))),
+    }
+}
+
+/// The URL under which clients know the gateway, without a slash at its end; by default that of the
+/// first address, as far as it is one that can be written in a URL.
+fn base_url(config: &Config, addresses: &[SocketAddr]) -> String {
+    if let Some(url) = &config.http.public_url {
+        return url.to_string().trim_end_matches('/').to_owned();
+    }
+    let scheme = match config.tls.source {
+        tls::Source::None => "http",
+        tls::Source::Files { .. } | tls::Source::SelfSigned { .. } => "https",
+    };
+    match addresses.first() {
+        Some(address) if !address.ip().is_unspecified() => format!("{scheme}://{address}"),
+        Some(address) => format!("{scheme}://localhost:{}", address.port()),
+        None => format!("{scheme}://localhost"),
     }
 }
 

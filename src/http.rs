@@ -6,12 +6,15 @@
 
 pub(crate) mod body;
 pub mod connection;
+pub mod event;
 mod exchange;
 pub mod guard;
+pub mod metadata;
 pub mod origin;
 mod read;
 mod record;
 mod reject;
+mod review;
 mod route;
 mod send;
 mod sse;
@@ -27,13 +30,13 @@ use crate::{
     auth::Authenticator,
     backend::Backend,
     drain::Drain,
-    limit::{BackendLimits, Logins, Rates},
+    limit::{BackendLimits, Logins, Rates, Strangers},
     policy::{self, filter},
     principal::Principal,
     session::{Budget, table::Table},
 };
 
-pub use self::exchange::Ends;
+pub use self::{exchange::Ends, review::review};
 
 /// What HTTP itself is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +61,8 @@ pub struct Snapshot {
     pub backends: HashMap<String, Served>,
     /// HTTP's own.
     pub http: Config,
+    /// What clients without a token are told.
+    pub metadata: metadata::Metadata,
     /// The audit log.
     pub log: Log,
     /// Failed log-ins.
@@ -72,6 +77,8 @@ pub struct Served {
     pub backend: Arc<Backend>,
     /// Its own filter.
     pub filter: filter::Config,
+    /// What principals may do on it, as far as that was asked before.
+    pub accesses: policy::Accesses,
     /// How much one principal may ask of it.
     pub limits: Arc<BackendLimits>,
     /// What is known of its children for requests without a session.
@@ -86,6 +93,8 @@ pub struct Server {
     pub(crate) stateless: stateless::Stateless,
     /// Bodies that are being read.
     bodies: Budget,
+    /// Refusals without a principal; counted on when the configuration changes.
+    strangers: Strangers,
 }
 
 impl Server {
@@ -99,6 +108,7 @@ impl Server {
             drain,
             stateless: stateless::Stateless::new(),
             bodies,
+            strangers: Strangers::new(),
         })
     }
 
@@ -106,6 +116,21 @@ impl Server {
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+
+    /// Says from time to time how many refusals were not recorded one by one, until the gateway
+    /// closes.
+    pub async fn tell_left_out(self: Arc<Self>) {
+        loop {
+            let over = tokio::select! {
+                () = tokio::time::sleep(TELL) => false,
+                () = self.drain.closing() => true,
+            };
+            record::left_out(&self.snapshot().log, self.strangers.left_out());
+            if over {
+                return;
+            }
+        }
     }
 
     /// From now on requests are treated by `snapshot`.
@@ -137,5 +162,7 @@ impl Server {
     }
 }
 
+/// How often it is said what was left out of the audit log.
+const TELL: Duration = Duration::from_secs(10);
 /// So many bodies of the largest size may be read at once; a further one is refused.
 const BODIES: usize = 64;

@@ -28,6 +28,7 @@ pub mod listener;
 pub mod pin;
 pub mod policy;
 pub mod principal;
+pub mod sandbox;
 pub mod secret;
 pub mod session;
 pub mod telemetry;

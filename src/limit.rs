@@ -8,6 +8,7 @@
 pub mod backend;
 pub mod login;
 mod rate;
+mod strangers;
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ pub use self::{
     backend::{BackendLimits, InFlight},
     login::Logins,
     rate::{MAX_KEYS, Rate, Rates},
+    strangers::Strangers,
 };
 
 /// `[limits]`, as far as rates are concerned.

@@ -221,7 +221,22 @@ fn affordable(config: &Config, descriptors: u64) -> (usize, usize) {
     (room, config.max_per_address.min((room / 2).max(1)))
 }
 
+/// Whether an address of `all` could be listened on now. Nobody can connect meanwhile.
+///
+/// # Errors
+/// What keeps it from being bound.
+pub fn examine(address: SocketAddr, all: &[SocketAddr]) -> Result<(), BindError> {
+    let bound = bound(address, all).map_err(|source| BindError::new(address, source));
+    bound.map(drop)
+}
+
 fn open(address: SocketAddr, all: &[SocketAddr]) -> io::Result<TcpListener> {
+    let socket = bound(address, all)?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+fn bound(address: SocketAddr, all: &[SocketAddr]) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.is_ipv6() {
         socket.set_only_v6(only_v6(address, all))?;
@@ -230,8 +245,7 @@ fn open(address: SocketAddr, all: &[SocketAddr]) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket)
 }
 
 /// `[::]` alone also serves IPv4, as people expect; beside an IPv4 address of the same port, or on

@@ -8,22 +8,32 @@ mod access;
 pub mod cel;
 pub mod filter;
 mod fuzz;
+mod granted;
+pub mod listed;
 mod pattern;
 pub mod prune;
 pub mod redact;
 pub mod rules;
 pub(crate) mod scan;
+mod scopes;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::SystemTime};
 
+use bytes::Bytes;
+
 use self::rules::Passed;
-use crate::{frame::Frame, principal::Principal};
+use crate::{
+    frame::{self, Frame},
+    principal::Principal,
+};
 
 pub use self::{
     access::Access,
     fuzz::fuzz_policy,
+    granted::Accesses,
+    listed::{Listed, Names},
     pattern::PatternError,
-    prune::{Prune, Unreadable},
+    prune::{List, Prune, Unreadable},
     rules::Denial,
 };
 
@@ -114,6 +124,13 @@ impl Denied {
             Self::Rule(denial) => Some(serde_json::json!({ "rule": *denial.rule }).to_string()),
             _ => None,
         }
+    }
+
+    /// The JSON-RPC error that answers the request.
+    #[must_use]
+    pub fn response(&self, id: &[u8]) -> Bytes {
+        let data = self.data();
+        frame::error_response(Some(id), self.code(), &self.to_string(), data.as_deref())
     }
 
     /// The rule that decided, if it was one.

@@ -5,9 +5,11 @@
 //! belongs to one principal on one backend; every call ends; when a session ends, its instance is
 //! given back and nothing of it is left.
 
+mod asked;
 mod begin;
 mod bridged;
 pub(crate) mod budget;
+mod credential;
 mod end;
 pub mod id;
 mod lanes;
@@ -32,7 +34,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
-    audit::{Pending, SessionDigest},
+    audit::{Outcome, Pending, SessionDigest, Status},
     backend::{Backend, Call, CallError, Lease, Peer, PeerId},
     frame::{self, Frame},
     limit::InFlight,
@@ -41,12 +43,13 @@ use crate::{
 };
 
 pub(crate) use self::lanes::Post;
-pub use self::{budget::Budget, id::SessionId, version::Version};
 use self::{
+    asked::Asked,
     streams::{Bounds, Streams},
     table::Table,
     upstream::Upstream,
 };
+pub use self::{budget::Budget, id::SessionId, version::Version};
 
 /// `[limits]` as far as sessions are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +127,16 @@ pub enum SendError {
 }
 
 impl SendError {
+    /// The JSON-RPC error code that says so.
+    #[must_use]
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Busy => CallError::Busy.code(),
+            Self::Ended => CallError::Gone.code(),
+            Self::DuplicateId | Self::OutOfTurn => -32600,
+        }
+    }
+
     /// When to try again, where that helps.
     #[must_use]
     pub fn retry_after(self) -> Option<Duration> {
@@ -163,6 +176,8 @@ struct State {
     /// Requests in flight: the client's raw id to the child's.
     calls: HashMap<Bytes, u64>,
     access: Access,
+    /// What its principal has shown last.
+    credential: Principal,
     version: Option<Version>,
     /// `initialize` was sent.
     begun: bool,
@@ -178,6 +193,8 @@ struct State {
     /// When the HTTP+SSE stream broke.
     broken: Option<Instant>,
     lease: Option<Lease>,
+    /// What the child asked, for the audit log.
+    asked: Asked,
     ended: Option<EndReason>,
 }
 
@@ -285,18 +302,23 @@ impl Session {
     /// Hands a permitted request to the instance; its answer comes on `lane`.
     ///
     /// # Errors
-    /// [`SendError`]; nothing comes then.
+    /// [`SendError`]; nothing comes then, and the outcome is recorded.
     pub fn call(&self, permit: Permit, lane: u32, admitted: Admitted) -> Result<(), SendError> {
         let (frame, prune) = permit.into_parts();
         let id = frame.id_bytes().unwrap_or_default();
         let now = Instant::now();
         {
             let mut state = self.state.lock();
-            if state.ended.is_some() {
-                return Err(SendError::Ended);
-            }
-            if state.calls.contains_key(&id) {
-                return Err(SendError::DuplicateId);
+            let refused = match state.ended {
+                Some(_) => Some(SendError::Ended),
+                None if state.calls.contains_key(&id) => Some(SendError::DuplicateId),
+                None => None,
+            };
+            if let Some(error) = refused {
+                drop(state);
+                let status = Status::Error(error.code().into());
+                admitted.pending.finish(Outcome::new(status));
+                return Err(error);
             }
             state.calls.insert(id.clone(), 0);
             state.last_used = now;
@@ -361,7 +383,9 @@ impl Session {
     /// [`SendError`].
     pub fn respond(&self, frame: &Frame) -> Result<(), SendError> {
         self.touch()?;
-        Ok(self.upstream.respond(self.number, frame)?)
+        self.upstream.respond(self.number, frame)?;
+        self.record_reply(frame);
+        Ok(())
     }
 
     fn cancel(&self, frame: &Frame) {

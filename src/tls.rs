@@ -4,6 +4,7 @@
 //! Invariants: a handshake never outlives its deadline; the certificate in use always matches its
 //! key; a bad new pair never replaces a good old one.
 
+mod clients;
 mod connection;
 mod error;
 mod pair;
@@ -19,9 +20,13 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use rustls::{ServerConfig, crypto::CryptoProvider, sign::SingleCertAndKey};
+use rustls::{
+    ServerConfig, crypto::CryptoProvider, pki_types::CertificateDer, sign::SingleCertAndKey,
+};
+use sha2::{Digest as _, Sha256};
 use tokio_rustls::TlsAcceptor;
 
+pub use clients::Clients;
 pub use connection::{Connection, HandshakeError, Protocol};
 pub use error::TlsError;
 
@@ -34,6 +39,8 @@ pub struct Config {
     pub source: Source,
     /// Honour `SSLKEYLOGFILE`.
     pub keylog: bool,
+    /// Whose certificates clients may show; without it none is asked for.
+    pub clients: Option<Clients>,
 }
 
 /// Where certificate and key come from.
@@ -55,6 +62,21 @@ pub enum Source {
         /// DNS names and IP addresses the certificate is for.
         names: Vec<String>,
     },
+}
+
+impl Config {
+    /// The files of certificate and key.
+    #[must_use]
+    pub fn own_files(&self) -> Vec<PathBuf> {
+        match &self.source {
+            Source::None => Vec::new(),
+            Source::Files { cert, key } => vec![cert.clone(), key.clone()],
+            Source::SelfSigned { dir, .. } => {
+                let (cert, key) = self_signed::paths(dir);
+                vec![cert, key]
+            }
+        }
+    }
 }
 
 /// What [`Acceptor::reload_if_changed`] found.
@@ -80,7 +102,9 @@ pub struct Acceptor {
 /// A certificate in use, with sessions of its own: nothing resumes under a replaced one.
 struct Current {
     tls: TlsAcceptor,
-    /// Of the bytes of both files.
+    /// Checks what clients show.
+    verifier: Option<clients::Verifier>,
+    /// Of the bytes of all files.
     digest: [u8; 32],
     fingerprint: String,
     expires: Option<SystemTime>,
@@ -101,7 +125,7 @@ impl Acceptor {
         }
         let current = match files(config)? {
             None => None,
-            Some((cert, key)) => Some(Arc::new(Current::load(&cert, &key, config.keylog)?)),
+            Some((cert, key)) => Some(Arc::new(Current::load(&cert, &key, config)?)),
         };
         Ok(Self {
             config: config.clone(),
@@ -135,7 +159,7 @@ impl Acceptor {
     }
 
     fn reload_from(&self, current: &Current, cert: &Path, key: &Path) -> Reload {
-        let digest = pair::digest(cert, key);
+        let digest = whole_digest(pair::digest(cert, key), &self.config);
         if digest == current.digest {
             *self.refused.lock() = None;
             return Reload::Unchanged;
@@ -143,7 +167,7 @@ impl Acceptor {
         if *self.refused.lock() == Some(digest) {
             return Reload::Unchanged;
         }
-        match Current::load(cert, key, self.config.keylog) {
+        match Current::load(cert, key, &self.config) {
             Ok(new) => {
                 *self.refused.lock() = None;
                 self.current.store(Some(Arc::new(new)));
@@ -169,6 +193,16 @@ impl Acceptor {
             return Ok(self_signed::paths(dir));
         }
         Ok(files(&self.config)?.unwrap_or_default())
+    }
+
+    /// True when a client's chain is good by what is trusted now.
+    #[must_use]
+    pub fn trusts(&self, chain: &[CertificateDer<'_>]) -> bool {
+        let current = self.current.load();
+        let verifier = current
+            .as_ref()
+            .and_then(|current| current.verifier.as_ref());
+        verifier.is_some_and(|verifier| clients::trusts(verifier, chain))
     }
 
     /// True when TLS is spoken at all.
@@ -214,25 +248,32 @@ impl fmt::Debug for Acceptor {
 }
 
 impl Current {
-    fn load(cert: &Path, key: &Path, keylog: bool) -> Result<Self, TlsError> {
+    fn load(cert: &Path, key: &Path, settings: &Config) -> Result<Self, TlsError> {
         let pair = Pair::load(cert, key)?;
         pair.warn(SystemTime::now());
-        let (digest, expires) = (pair.digest, pair.expires);
+        let (digest, expires) = (whole_digest(pair.digest, settings), pair.expires);
+        let verifier = settings.clients.as_ref().map(Clients::verifier);
+        let verifier = verifier.transpose()?;
         let fingerprint = pair.fingerprint();
-        let mut config = ServerConfig::builder_with_provider(provider())
+        let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(TlsError::Setup)?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(SingleCertAndKey::from(pair.certified)));
+            .map_err(TlsError::Setup)?;
+        let builder = match &verifier {
+            Some(verifier) => builder.with_client_cert_verifier(verifier.clone()),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config =
+            builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(pair.certified)));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         // Tickets keep no state here; the cache is for TLS 1.2 clients without them.
         config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(TlsError::Setup)?;
         config.session_storage = rustls::server::ServerSessionMemoryCache::new(RESUMABLE);
-        if keylog {
+        if settings.keylog {
             config.key_log = Arc::new(rustls::KeyLogFile::new());
         }
         Ok(Self {
             tls: TlsAcceptor::from(Arc::new(config)),
+            verifier,
             digest,
             fingerprint,
             expires,
@@ -243,10 +284,24 @@ impl Current {
 /// Everything that is wrong with a configuration's certificate, without making or writing any.
 #[must_use]
 pub fn validate(config: &Config) -> Vec<TlsError> {
-    match &config.source {
+    let mut found = match &config.source {
         Source::None => Vec::new(),
         Source::Files { cert, key } => pair::problems(cert, key, SystemTime::now()),
         Source::SelfSigned { dir, names } => self_signed::problems(dir, names),
+    };
+    let clients = config.clients.as_ref().map(Clients::verifier);
+    found.extend(clients.and_then(Result::err));
+    found
+}
+
+/// Of a pair, and of what clients are checked by: when either changes nothing of before is resumed.
+fn whole_digest(pair: [u8; 32], config: &Config) -> [u8; 32] {
+    match &config.clients {
+        None => pair,
+        Some(clients) => {
+            let both = Sha256::new().chain_update(pair);
+            both.chain_update(clients.digest()).finalize().into()
+        }
     }
 }
 

@@ -43,6 +43,10 @@ impl World {
                 ("certs/privkey.pem", ours.signing_key.serialize_pem()),
                 ("certs/other.pem", other.signing_key.serialize_pem()),
                 ("certs/open.pem", ours.signing_key.serialize_pem()),
+                ("certs/clients.pem", ours.cert.pem()),
+                ("certs/clients.crl", String::new()),
+                ("certs/login-ca.pem", other.cert.pem()),
+                ("secrets/introspection", format!("{SECRET}\n")),
                 ("certs/empty.pem", String::new()),
                 ("secrets/api-token", format!("{SECRET}\n")),
                 ("secrets/open", format!("{SECRET}\n")),
@@ -89,6 +93,15 @@ impl Environment for World {
         path == Path::new("/srv")
             || path == Path::new("/etc/gatehouse/secrets")
             || path == Path::new("/etc/gatehouse/work")
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        let there = ["/srv/data", "/usr"];
+        there.iter().any(|place| path == Path::new(place))
+    }
+
+    fn user(&self, name: &str) -> Option<(u32, u32)> {
+        (name == "nobody").then_some((65534, 65534))
     }
 
     /// 2026-01-01T00:00:00Z.
@@ -315,6 +328,7 @@ fn every_file_that_matters_is_watched() {
             "/etc/gatehouse/certs/fullchain.pem",
             "/etc/gatehouse/certs/privkey.pem",
             "/etc/gatehouse/secrets/api-token",
+            "/etc/gatehouse/secrets/introspection",
             "/etc/gatehouse/secrets/operator.sha256",
         ]
     );
@@ -323,7 +337,7 @@ fn every_file_that_matters_is_watched() {
 #[test]
 fn the_example_names_every_key_and_nothing_that_has_to_wait() {
     let text = include_str!("../proxy.toml.example");
-    for waiting in ["acme", "client_ca", "[admin]", "jwt", "mtls", "sandbox"] {
+    for waiting in ["acme", "[admin]"] {
         assert!(!text.contains(waiting), "{waiting}");
     }
 }
@@ -399,10 +413,11 @@ fn without_a_file_nothing_is_exposed_unprotected() {
         tls: tls::Config {
             source,
             keylog: false,
+            clients: None,
         },
         auth: auth::Config {
             anonymous,
-            keys: Vec::new(),
+            ..auth::Config::default()
         },
         backends: vec![BackendEntry::new("a".to_owned(), vec!["b".to_owned()])],
     };

@@ -87,6 +87,8 @@ fn config(command: Vec<String>) -> Config {
             env: Vec::new(),
             inherit_env: Vec::new(),
             stop_timeout: Duration::from_secs(1),
+            sandbox: gatehouse::sandbox::Config::default(),
+            installed: None,
         },
         secrets: Default::default(),
         pins: Default::default(),

@@ -23,6 +23,10 @@ pub(crate) fn create(call: &Call, tool: &'static Tool) -> Value {
         let meta = json!({RELATED_KEY: {"taskId": id}});
         tool.run(call, |asks, questions| {
             tasks::change(&call.peer, id, |task| task.set("input_required"));
+            // The questions of a task come while the client waits for its result.
+            call.peer.wait(&call.flag, |shared| {
+                shared.tasks.get(id)?.awaited.then_some(())
+            })?;
             let answers = legacy::ask(call, asks.insists, questions, Some(&meta));
             tasks::change(&call.peer, id, |task| task.set("working"));
             answers
@@ -64,6 +68,7 @@ pub(crate) fn receive(peer: &Peer, method: &str, params: &Value) -> Result<Value
 /// Waits for the result of a task.
 pub(crate) fn result(call: &Call) -> Outcome {
     let id = tasks::named(&call.peer, &call.params)?.id;
+    tasks::change(&call.peer, &id, |task| task.awaited = true);
     let task = call.peer.wait(&call.flag, |shared| {
         shared.tasks.get(&id).filter(|task| task.over()).cloned()
     })?;

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{call::Call, modern, options::Era, wire::Peer};
+use crate::{call::Call, modern, options::Era, resources, wire::Peer};
 
 /// What one listen asked for, as it asked.
 pub(crate) type Filter = Value;
@@ -25,7 +25,9 @@ pub(crate) fn begin(peer: &Peer, id: &str, asked: &Value) {
         }
     }
     if let Some(uris) = asked["resourceSubscriptions"].as_array() {
-        honoured["resourceSubscriptions"] = json!(uris);
+        let known = |uri: &&Value| uri.as_str().and_then(resources::read).is_some();
+        let known: Vec<_> = uris.iter().filter(known).collect();
+        honoured["resourceSubscriptions"] = json!(known);
     }
     let params = json!({"notifications": honoured});
     peer.shared().listens.insert(id.to_owned(), honoured);

@@ -25,6 +25,8 @@ pub(crate) struct Task {
     /// What it waits for.
     pub(crate) questions: Vec<Question>,
     pub(crate) answers: Answers,
+    /// Somebody has asked for its result, and waits.
+    pub(crate) awaited: bool,
     flag: Flag,
 }
 
@@ -55,6 +57,7 @@ pub(crate) fn begin(
         outcome: None,
         questions: Vec::new(),
         answers: Answers::new(),
+        awaited: false,
         flag: Flag::default(),
     };
     let id = task.id.clone();

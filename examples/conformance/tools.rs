@@ -438,8 +438,8 @@ fn client(call: &Call) -> Outcome {
 
 fn compute(call: &Call) -> Outcome {
     let seconds = call.params["arguments"]["seconds"].as_f64().unwrap_or(0.0);
-    // Steps, so that progress can be told.
-    for _ in 0..10 {
+    for step in 0..10 {
+        call.progress(step, 10);
         call.pause((seconds.clamp(0.0, 600.0) * 100.0) as u64)?;
     }
     Ok(said(format!("Computed for {seconds} s")))

@@ -21,6 +21,7 @@
 //! | `--endless MIB` | writes MIB MiB without a newline before anything else |
 //! | `--stderr MIB` | writes MIB MiB to stderr before anything else |
 //! | `--grandchild MARKER` | starts the grandchild of the tool of that name |
+//! | `--no-lists` | answers `tools/list` with an error |
 //! | `--page N` | lists N tools a page (default: all) |
 //! | `--lists FILE` | lists, and has instructions, as FILE says; every tool can be called |
 //! | `--name NAME` | calls itself NAME (default: `misbehave`) |
@@ -73,7 +74,7 @@
 //! | `error` | `text` | a result with `isError` |
 //! | `grandchild` | `marker`, `hold` (false) | a grandchild in a session of its own, which sleeps under `--orphan MARKER`; its process id; with `hold` it keeps the three pipes open |
 //! | `stderr` | `mib` (1), `binary` (false) | that much on stderr, then the answer |
-//! | `changed` | `what` (tools) | `notifications/{what}/list_changed` |
+//! | `changed` | `what` (tools) | `notifications/{what}/list_changed`; from then on there is a tool `late` |
 //! | `touch` | `uri`, `unasked` (false) | `notifications/resources/updated` if subscribed, or `unasked` |
 //! | `nan`, `surrogate`, `dupkeys` | | a result with `NaN`, a lone surrogate escape, a key twice |
 //! | `numbers` | | a result with numbers that no float holds |
@@ -166,6 +167,9 @@ fn handle(peer: &Peer, options: &Options, line: Line) {
         (_, None) => {}
         ("initialize", Some(id)) => initialize(peer, options, &id, params),
         ("ping" | "logging/setLevel", Some(id)) => peer.answer(&id, &json!({})),
+        ("tools/list", Some(id)) if options.no_lists => {
+            peer.refuse(&id, -32603, "no list today");
+        }
         ("tools/list", Some(id)) => match tools::page(options.page, params) {
             Some(page) => peer.answer(&id, &page),
             None => peer.refuse(&id, -32602, "Invalid cursor"),
@@ -182,6 +186,9 @@ fn handle(peer: &Peer, options: &Options, line: Line) {
         ("resources/list", Some(id)) => peer.answer(&id, &resources()),
         ("resources/templates/list", Some(id)) => {
             peer.answer(&id, &json!({"resourceTemplates": []}));
+        }
+        ("resources/read", Some(id)) if params["uri"] == "misbehave://gone" => {
+            peer.refuse(&id, -32603, "gone with the wind");
         }
         ("resources/read", Some(id)) => {
             let contents = json!([{"uri": params["uri"], "text": "a resource"}]);

@@ -1,6 +1,10 @@
 //! The tools: one arm each in one of three groups.
 
-use std::{process, time::Duration};
+use std::{
+    process,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
@@ -62,30 +66,40 @@ const NAMES: &[&str] = &[
     "pretty",
 ];
 
+/// The tool that is there once `changed` was called.
+const LATE: &str = "late";
+static CHANGED: AtomicBool = AtomicBool::new(false);
+
+fn names() -> impl Iterator<Item = &'static str> {
+    let late = CHANGED.load(Ordering::SeqCst).then_some(LATE);
+    NAMES.iter().copied().chain(late)
+}
+
 /// Longer than any test runs.
 const FOREVER: u64 = 3_600_000;
 
 /// One page of `tools/list`; `None` for a cursor that it never gave.
 pub(crate) fn page(size: Option<usize>, params: &Value) -> Option<Value> {
+    let names: Vec<_> = names().collect();
     let first = match &params["cursor"] {
         Value::Null => 0,
         cursor => cursor
             .as_str()?
             .parse()
             .ok()
-            .filter(|first| *first < NAMES.len())?,
+            .filter(|first| *first < names.len())?,
     };
-    let last = NAMES
+    let last = names
         .len()
-        .min(first.saturating_add(size.unwrap_or(NAMES.len())));
-    let tools: Vec<Value> = NAMES[first..last]
+        .min(first.saturating_add(size.unwrap_or(names.len())));
+    let tools: Vec<Value> = names[first..last]
         .iter()
         .map(|name| {
             json!({"name": name, "description": "see its source", "inputSchema": {"type": "object"}})
         })
         .collect();
     let mut page = json!({"tools": tools});
-    if last < NAMES.len() {
+    if last < names.len() {
         page["nextCursor"] = json!(last.to_string());
     }
     Some(page)
@@ -94,13 +108,16 @@ pub(crate) fn page(size: Option<usize>, params: &Value) -> Option<Value> {
 /// Does what one call asks for.
 pub(crate) fn call(peer: &Peer, id: &str, line: &Line, anything: bool) {
     let name = line.params["name"].as_str().unwrap_or_default();
-    if anything && !NAMES.contains(&name) {
+    if anything && !names().any(|known| known == name) {
         text(peer, id, &format!("called {name}"));
         return;
     }
-    if !NAMES.contains(&name) {
-        peer.refuse(id, -32602, &format!("Unknown tool: {name}"));
+    if !names().any(|known| known == name) {
+        peer.refuse(id, -32000, &format!("what is {name}?"));
         return;
+    }
+    if name == "changed" {
+        CHANGED.store(true, Ordering::SeqCst);
     }
     if plain(peer, id, line, name) || conversation(peer, id, line, name) {
         return;

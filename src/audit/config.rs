@@ -124,6 +124,22 @@ pub enum OpenError {
 }
 
 impl Config {
+    /// The files that the log and its keys are, as far as they are there by now.
+    #[must_use]
+    pub fn own_files(&self) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        if let Destination::File(path) = &self.path {
+            files.push(path.clone());
+            files.extend([".lock", ".key"].map(|suffix| place::beside(path, suffix)));
+            let archives = place::archives(path).unwrap_or_default();
+            files.extend(archives.into_iter().map(|(_, path)| path));
+        }
+        if let Some(key) = &self.sign_key {
+            files.extend([key.clone(), super::sign::public_path(key)]);
+        }
+        files
+    }
+
     /// What would keep [`super::Log::open`] from working, as far as it can be told without making
     /// or changing a file.
     ///

@@ -77,7 +77,7 @@ impl Pending {
     }
 
     /// Nothing happened that there could be an outcome of.
-    pub(super) fn forget(mut self) {
+    pub fn forget(mut self) {
         self.settle();
     }
 

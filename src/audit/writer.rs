@@ -234,7 +234,10 @@ impl Shared {
         let mut batch = std::mem::take(&mut sink.taken);
         std::mem::swap(&mut batch, &mut queue.batch);
         let mut lost = std::mem::take(&mut queue.lost);
-        (queue.decisions, queue.carried) = (0, 0);
+        queue.decisions = 0;
+        // What is in hand takes room like what waits: a disk that is slow to fail must not get
+        // more than there is room for.
+        queue.carried = batch.size() + sink.carry.size();
         let sign = queue
             .unsigned_since
             .is_some_and(|since| since.elapsed() >= SIGN_AFTER);
@@ -291,7 +294,7 @@ impl Shared {
             tracing::warn!("the audit log can be written again");
         }
         let mut queue = self.queue.lock();
-        queue.retry_at = None;
+        (queue.retry_at, queue.carried) = (None, 0);
         if let Some(ticket) = batch.last_ticket() {
             queue.waiting_through(ticket, told);
         }

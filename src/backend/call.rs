@@ -6,7 +6,11 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{
-    audit::Pending, backend::outbox::PushError, frame::Frame, limit::InFlight, policy::Prune,
+    audit::{self, Pending, Status},
+    backend::outbox::PushError,
+    frame::Frame,
+    limit::InFlight,
+    policy::Prune,
 };
 
 /// Names a peer within the process.
@@ -75,7 +79,7 @@ pub enum Failure {
     NotStarted,
 }
 
-/// Why a call was not accepted.
+/// Why a call was not accepted. Its outcome is recorded then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// Too much waits for this instance already.
@@ -84,6 +88,26 @@ pub enum CallError {
     /// The instance has ended.
     #[error("the instance has ended")]
     Gone,
+}
+
+impl CallError {
+    /// The JSON-RPC error code that says so.
+    #[must_use]
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Busy => -32013,
+            Self::Gone => -32011,
+        }
+    }
+}
+
+impl Call {
+    /// Ends it before it began.
+    pub(super) fn refuse(self, error: CallError) -> CallError {
+        let status = Status::Error(error.code().into());
+        self.pending.finish(audit::Outcome::new(status));
+        error
+    }
 }
 
 impl From<PushError> for CallError {

@@ -41,16 +41,19 @@ mod command;
 mod kin;
 pub mod launcher;
 mod process;
+mod room;
 mod spawner;
 mod spec;
 mod stderr;
+mod tmp;
 
 use std::{path::PathBuf, time::Duration};
 
 use tokio::net::unix::pipe;
 
-use crate::secret::Secret;
+use crate::{sandbox, secret::Secret};
 
+pub(super) use self::room::{NARROW, widen};
 pub use self::{
     command::{resolve, surroundings},
     process::{Exit, Process},
@@ -71,6 +74,19 @@ pub struct Config {
     pub inherit_env: Vec<String>,
     /// After stdin closed, and again after SIGTERM.
     pub stop_timeout: Duration,
+    /// What they may touch.
+    pub sandbox: sandbox::Config,
+    /// What is run instead of `command`, if its packages are installed.
+    pub installed: Option<Installed>,
+}
+
+/// Packages that were fetched ahead, and how they are run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installed {
+    /// The folder that holds them.
+    pub folder: PathBuf,
+    /// The argv array, its first element an absolute path.
+    pub command: Vec<String>,
 }
 
 /// A running command: its pipes, and the tree of processes behind them.
@@ -98,6 +114,12 @@ pub enum SpawnError {
     /// The working directory is not a folder, or may not be entered.
     #[error("cannot enter the working directory {}", .0.display())]
     BadCwd(PathBuf),
+    /// It can't be held as it has to be.
+    #[error("the sandbox can't be enforced: {0}")]
+    Sandbox(#[from] sandbox::Refused),
+    /// The launcher tried the sandbox, and says why it can't be enforced.
+    #[error("{0}")]
+    Unconfined(#[source] std::io::Error),
     /// The system refused to start it.
     #[error("cannot launch the command")]
     Launch(#[from] std::io::Error),

@@ -28,10 +28,12 @@ use crate::{
         call::{Call, CallError, Failure, Outcome, Peer, PeerId},
         child::Stderr,
         guard,
+        names::Catalogue,
         outbox::Outbox,
         routes::Routes,
     },
     frame::{self, Frame, Slot},
+    limit::InFlight,
     pin::Kind,
 };
 
@@ -57,6 +59,7 @@ pub struct Instance {
     inventory: Arc<Inventory>,
     /// Holds it against the lock file, where there are pins.
     guard: Option<Arc<Guard>>,
+    pub(super) names: Catalogue,
     next_ticket: AtomicU64,
     /// The child answered at least one call.
     answered: AtomicBool,
@@ -78,6 +81,9 @@ struct State {
     /// the first of those is the one that is due first.
     pending: BTreeMap<u64, Waiting>,
     routes: Routes,
+    /// The places of calls that were given up, while the child may still work on them: by
+    /// child-side id, until when.
+    lingering: BTreeMap<u64, (InFlight, Instant)>,
     /// Until then the child may still speak for a call that was given up, or for another peer's;
     /// what it says without an address is nobody's, where the peers are not one principal's.
     doubtful_until: Option<Instant>,
@@ -106,6 +112,7 @@ impl Instance {
             outbox: Outbox::new(limits.max_outbox),
             inventory: Inventory::new(),
             guard,
+            names: Catalogue::default(),
             next_ticket: AtomicU64::new(1),
             answered: AtomicBool::new(false),
             stderr: OnceLock::new(),
@@ -173,7 +180,9 @@ impl Instance {
             .map(|(t, _)| *t)
             .collect();
         for ticket in &tickets {
-            state.pending.remove(ticket);
+            if let Some(mut waiting) = state.pending.remove(ticket) {
+                state.linger(*ticket, &mut waiting.call);
+            }
         }
         if !tickets.is_empty() {
             state.doubtful_until = Some(Instant::now() + DOUBT);
@@ -225,17 +234,19 @@ impl Instance {
         let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
         {
             let mut state = self.state.lock();
-            if state.closed {
-                return Err(CallError::Gone);
-            }
             // A session that ended in this very moment must not leave a call behind.
-            if peer.0 < FIRST_OF_OURS && !state.routes.has(peer.0) {
-                return Err(CallError::Gone);
-            }
-            if state.pending.len() >= MAX_PENDING {
-                return Err(CallError::Busy);
+            let gone = state.closed || (peer.0 < FIRST_OF_OURS && !state.routes.has(peer.0));
+            let refused = match state.pending.len() + state.lingering.len() {
+                _ if gone => Some(CallError::Gone),
+                MAX_PENDING.. => Some(CallError::Busy),
+                _ => None,
+            };
+            if let Some(error) = refused {
+                drop(state);
+                return Err(call.refuse(error));
             }
             if self.mixed
+                && peer.0 < FIRST_OF_OURS
                 && state
                     .last_caller
                     .replace(peer.0)
@@ -264,7 +275,7 @@ impl Instance {
         if let Err(error) = pushed {
             // When it is not there any more, the end of the instance has answered it.
             return match self.state.lock().pending.remove(&ticket) {
-                Some(_) => Err(error.into()),
+                Some(waiting) => Err(waiting.call.refuse(error.into())),
                 None => Ok(ticket),
             };
         }
@@ -279,7 +290,11 @@ impl Instance {
             match state.pending.get(&ticket) {
                 Some(pending) if pending.peer_id == peer => {
                     state.doubtful_until = Some(Instant::now() + DOUBT);
-                    state.pending.remove(&ticket)
+                    let mut waiting = state.pending.remove(&ticket);
+                    if let Some(waiting) = &mut waiting {
+                        state.linger(ticket, &mut waiting.call);
+                    }
+                    waiting
                 }
                 _ => None,
             }
@@ -294,6 +309,18 @@ impl Instance {
         pending
             .peer
             .answer(pending.call, Outcome::Failed(Failure::Cancelled));
+    }
+
+    /// Ends a call on its peer's behalf, who has waited long enough for its answer.
+    pub fn give_up(&self, peer: PeerId, ticket: u64, failure: Failure) {
+        let given_up = {
+            let mut state = self.state.lock();
+            let mine = state.pending.get(&ticket).map(|call| call.peer_id) == Some(peer);
+            mine.then(|| state.pending.remove(&ticket)).flatten()
+        };
+        if let Some(waiting) = given_up {
+            waiting.peer.answer(waiting.call, Outcome::Failed(failure));
+        }
     }
 
     /// Hands a client's notification to the child, unchanged.
@@ -444,6 +471,18 @@ impl Instance {
     }
 }
 
+impl State {
+    /// Keeps the place of a call that was given up: a caller who calls and cancels in a loop must
+    /// not have more work done at once than one who waits.
+    fn linger(&mut self, ticket: u64, call: &mut Call) {
+        let slot = std::mem::replace(&mut call.slot, InFlight::free());
+        if slot.is_counted() {
+            self.lingering
+                .insert(ticket, (slot, Instant::now() + LINGER));
+        }
+    }
+}
+
 impl fmt::Debug for Instance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Instance({}#{})", self.backend, self.number)
@@ -471,6 +510,10 @@ pub const FIRST_OF_OURS: PeerId = 1 << 63;
 /// Calls in flight on one instance; beyond it a call is refused, so that a child that answers
 /// nothing holds a bounded amount of memory.
 const MAX_PENDING: usize = 4096;
+
+/// How long a call that was given up keeps its place among those in flight, unless the child says
+/// sooner that it is done: few children do.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// How long a call that is over may still make its child speak.
 const DOUBT: Duration = Duration::from_secs(60);

@@ -154,6 +154,10 @@ impl Backend {
         &self.config
     }
 
+    pub(super) fn drain(&self) -> &Drain {
+        &self.drain
+    }
+
     /// True once it takes no new sessions.
     #[must_use]
     pub fn is_draining(&self) -> bool {

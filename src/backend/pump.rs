@@ -4,7 +4,7 @@
 //! to peers by [`Instance`]. Invariants: the reader never waits for a peer or for the child's
 //! stdin; when the child ends, every waiter fails at once; the tree is gone when this returns.
 
-use std::{sync::Arc, time::Duration};
+use std::{os::fd::AsFd, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use memchr::memmem;
@@ -13,7 +13,7 @@ use tokio::{io::AsyncRead, net::unix::pipe};
 use crate::{
     backend::{
         call::{Failure, Outcome},
-        child::{Child, Exit, Process},
+        child::{self, Child, Exit, Process},
         instance::Instance,
         inventory,
     },
@@ -145,13 +145,20 @@ async fn supervise(instance: &Instance, process: &mut Process) -> Ended {
     }
 }
 
-async fn read(instance: &Arc<Instance>, stdout: impl AsyncRead + Unpin) -> Ended {
+async fn read(instance: &Arc<Instance>, stdout: impl AsyncRead + AsFd + Unpin) -> Ended {
     let mut lines = LineReader::new(stdout, instance.limits().max_message);
+    let mut narrow = true;
     loop {
         // A child that floods must not keep its worker thread to itself.
         tokio::task::coop::consume_budget().await;
         match lines.next().await {
-            Ok(Some(Line::Frame(line))) => receive(instance, line),
+            Ok(Some(Line::Frame(line))) => {
+                if narrow && line.len() > child::NARROW {
+                    narrow = false;
+                    child::widen(lines.source());
+                }
+                receive(instance, line);
+            }
             Ok(Some(Line::TooLong(long))) => too_long(instance, &long),
             Ok(Some(Line::Endless)) => return Ended::Endless,
             Ok(None) => return Ended::StdoutClosed,
@@ -165,7 +172,11 @@ async fn read(instance: &Arc<Instance>, stdout: impl AsyncRead + Unpin) -> Ended
 
 fn receive(instance: &Arc<Instance>, line: Bytes) {
     match Frame::from_child(line.clone()) {
-        Ok(frame) => dispatch(instance, frame),
+        Ok(frame) => {
+            // A frame that holds its bytes alone can be changed in place.
+            drop(line);
+            dispatch(instance, frame);
+        }
         Err(FrameError::Batch) => match Frame::batch_from_child(line.clone(), MAX_BATCH) {
             Ok(frames) => frames
                 .into_iter()
@@ -227,13 +238,13 @@ fn complain(instance: &Instance, length: usize, reason: &dyn std::fmt::Display) 
 
 fn dispatch(instance: &Arc<Instance>, frame: Frame) {
     match frame.kind() {
-        Kind::Result | Kind::Error => answer(instance, &frame),
+        Kind::Result | Kind::Error => answer(instance, frame),
         Kind::Request => request(instance, frame),
         Kind::Notification => notification(instance, frame),
     }
 }
 
-fn answer(instance: &Instance, frame: &Frame) {
+fn answer(instance: &Instance, frame: Frame) {
     let waiting = frame
         .id()
         .and_then(ticket)
@@ -245,7 +256,7 @@ fn answer(instance: &Instance, frame: &Frame) {
         );
         return;
     };
-    let answer = frame.rewritten(&[(Slot::Id, &call.id)]);
+    let answer = frame.with_id(&call.id);
     peer.answer(call, Outcome::Answer(answer));
 }
 
@@ -292,7 +303,7 @@ fn request(instance: &Arc<Instance>, frame: Frame) {
     }
 }
 
-fn notification(instance: &Instance, frame: Frame) {
+fn notification(instance: &Arc<Instance>, frame: Frame) {
     let method = frame.method();
     if let Some(id) = frame.subscription_id() {
         let listener = ticket(id).and_then(|ticket| instance.listener(ticket));
@@ -316,6 +327,8 @@ fn notification(instance: &Instance, frame: Frame) {
         }
     } else if method.ends_with("/list_changed") {
         instance.inventory().changed(method);
+        // Before anybody hears of it: who calls what is new waits for the new list.
+        instance.names.changed(instance, method);
         let peers = instance.with_routes(|routes| routes.all());
         peers
             .into_iter()

@@ -30,9 +30,11 @@ impl Bond {
     pub(crate) fn of(principal: &Principal, backend: &str, frame: &Frame) -> Self {
         let name = frame.name();
         let uri = frame.uri();
-        let parts: [&[u8]; 7] = [
+        let parts: [&[u8]; 9] = [
             principal.method().as_str().as_bytes(),
-            principal.name().as_bytes(),
+            principal.issuer().as_bytes(),
+            principal.subject().as_bytes(),
+            principal.client().unwrap_or_default().as_bytes(),
             backend.as_bytes(),
             frame.method().as_bytes(),
             name.as_deref().unwrap_or_default().as_bytes(),

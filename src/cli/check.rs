@@ -1,26 +1,39 @@
 //! `gatehouse check`: is this file good, and what would it do?
 //!
-//! Owns the summary of a good file. Starts nothing, connects to nothing, changes nothing.
+//! Owns the summary of a good file. Starts no backend, connects to nothing, changes nothing; what a
+//! sandbox promises is tried on a process that then ends.
 
 use std::{fmt::Write as _, io::Write, process::ExitCode};
 
 use super::CheckArgs;
 use crate::{
+    backend::child::Spawner,
     config::{self, Config, Environment, Process, Strictness},
+    drain::Drain,
     tls::Source,
 };
 
 /// Judges the file and says everything on standard error: 0 when it is good, 1 when it isn't.
 #[must_use]
 pub fn run(args: &CheckArgs) -> ExitCode {
-    run_in(args, &Process, &mut std::io::stderr().lock())
+    let try_sandboxes = Some(unenforceable as fn(&Config) -> String);
+    judge(args, &Process, try_sandboxes, &mut std::io::stderr().lock())
 }
 
-/// [`run`] in a world of the caller's.
+/// [`run`] in a world of the caller's, where no sandbox is tried.
 pub fn run_in(args: &CheckArgs, world: &dyn Environment, err: &mut dyn Write) -> ExitCode {
+    judge(args, world, None, err)
+}
+
+fn judge(
+    args: &CheckArgs,
+    world: &dyn Environment,
+    try_sandboxes: Option<fn(&Config) -> String>,
+    err: &mut dyn Write,
+) -> ExitCode {
     let (text, code) = match Config::load_in(&args.config, Strictness::Check, world) {
-        Ok(config) => match config.audit.as_ref().map(crate::audit::Config::examine) {
-            Some(Err(error)) => (format!("error: {error}\n"), 1),
+        Ok(config) => match try_sandboxes.map(|tried| tried(&config)) {
+            Some(errors) if !errors.is_empty() => (errors, 1),
             _ => good(args, &config),
         },
         Err(problems) => (problems.for_stderr(), 1),
@@ -28,6 +41,33 @@ pub fn run_in(args: &CheckArgs, world: &dyn Environment, err: &mut dyn Write) ->
     // Nothing is left to tell it to when standard error is gone; the code still says it.
     let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
     ExitCode::from(code)
+}
+
+/// What of the sandboxes this machine can't enforce, a line each.
+fn unenforceable(config: &Config) -> String {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return format!("error: can't try the sandboxes: {error}\n"),
+    };
+    runtime.block_on(async {
+        let drain = Drain::new();
+        let spawner = match Spawner::new(drain.clone()).await {
+            Ok(spawner) => spawner,
+            Err(error) => return format!("error: can't contain children: {error}\n"),
+        };
+        spawner.hide(config.own_files.clone());
+        let mut errors = String::new();
+        for entry in &config.backends {
+            if let Err(error) = spawner.examine(&entry.config.child).await {
+                let name = &entry.config.name;
+                let _ = writeln!(errors, "error: backend {name}: {error}");
+            }
+        }
+        errors
+    })
 }
 
 fn good(args: &CheckArgs, config: &Config) -> (String, u8) {
@@ -58,6 +98,12 @@ fn summary(name: &str, config: &Config) -> String {
             backend.name, backend.warm, backend.max_instances
         );
         line(&mut out, "backend", &text);
+        let sandbox = &backend.child.sandbox;
+        let profile = config::show_profile(sandbox.profile);
+        for (place, words) in sandbox.words().into_iter().enumerate() {
+            let title = if place == 0 { profile } else { "" };
+            line(&mut out, "", &format!("  {title:<7} {words}"));
+        }
     }
     for (name, role) in &config.policy.roles {
         let backends: Vec<_> = role.backends.keys().map(String::as_str).collect();

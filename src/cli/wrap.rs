@@ -67,10 +67,12 @@ pub(super) fn start(backend: BackendEntry, front: Front) -> ExitCode {
         tls: tls::Config {
             source,
             keylog: false,
+            clients: None,
         },
         auth: auth::Config {
             anonymous: false,
             keys: vec![entry],
+            ..auth::Config::default()
         },
         backends: vec![backend],
     };

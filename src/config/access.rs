@@ -10,7 +10,9 @@ use toml::{Spanned, de::DeValue};
 use super::{
     context::{Context, Span},
     expand::Text,
+    jwt,
     known::nearest,
+    mtls,
     problem::Problem,
     roles::{self, check_name},
     server::Server,
@@ -42,13 +44,24 @@ pub(super) fn read(
     if anonymous {
         admit_anonymous(&table, server, &mut roles);
     }
+    let jwt = jwt::read(&mut table, server, root.has("roles"));
+    let mtls = mtls::read(&mut table, server, &roles);
     let blocks = table.tables("keys");
-    if blocks.is_empty() && !anonymous && !table.has("keys") && !table.is_broken_flag(ANONYMOUS) {
+    let others = anonymous || table.has("jwt") || table.has("mtls");
+    if blocks.is_empty() && !others && !table.has("keys") && !table.is_broken_flag(ANONYMOUS) {
         nobody(table.cx, &table.span);
     }
     let keys = keys(blocks, &roles);
     table.finish();
-    (auth::Config { anonymous, keys }, policy::Config { roles })
+    (
+        auth::Config {
+            anonymous,
+            keys,
+            jwt,
+            mtls,
+        },
+        policy::Config { roles },
+    )
 }
 
 fn nobody(cx: &Context<'_>, span: &Span) {
@@ -177,7 +190,7 @@ fn digest(table: &mut Table<'_>, seen: &Seen) -> Option<([u8; 32], Span)> {
     Some((digest, text.span))
 }
 
-fn check_role(table: &Table<'_>, text: &Text, roles: &BTreeMap<String, Role>) {
+pub(super) fn check_role(table: &Table<'_>, text: &Text, roles: &BTreeMap<String, Role>) {
     if roles.contains_key(&text.value) {
         return;
     }

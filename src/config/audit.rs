@@ -2,8 +2,16 @@
 //!
 //! Owns its defaults and the words it takes.
 
-use super::{context::Context, known, problem::Problem, table::Table};
-use crate::audit::{Arguments, Config, DEFAULT_REDACT, Destination, OnError, Sync, patterns};
+use super::{
+    Strictness,
+    context::{Context, Span},
+    known,
+    problem::Problem,
+    table::Table,
+};
+use crate::audit::{
+    Arguments, Config, DEFAULT_REDACT, Destination, OnError, OpenError, Sync, patterns,
+};
 
 /// Reads the table; what is wrong with it is reported. `None` without one: nothing is recorded.
 pub(super) fn read(root: &mut Table<'_>) -> Option<Config> {
@@ -20,13 +28,11 @@ pub(super) fn read(root: &mut Table<'_>) -> Option<Config> {
     let on_error = word(&mut table, "on_error", &ON_ERROR).unwrap_or_default();
     let arguments = word(&mut table, "arguments", &ARGUMENTS).unwrap_or_default();
     let redact = redact(&mut table);
-    let sign_key = table
-        .string("sign_key")
-        .map(|file| table.cx.path(&file.value));
+    let sign_key = table.string("sign_key");
+    let places = [&path, &sign_key].map(|text| text.as_ref().map(|text| text.span.clone()));
+    let sign_key = sign_key.map(|file| table.cx.path(&file.value));
     let destination = path.map(|path| destination(table.cx, &path.value));
-    table.finish();
-    let path = destination?;
-    Some(Config {
+    let config = destination.map(|path| Config {
         path,
         rotate: u64::try_from(rotate).unwrap_or(u64::MAX),
         sync,
@@ -34,7 +40,36 @@ pub(super) fn read(root: &mut Table<'_>) -> Option<Config> {
         arguments,
         redact,
         sign_key,
-    })
+    });
+    if let Some(config) = &config {
+        examine(&table, config, places);
+    }
+    table.finish();
+    config
+}
+
+/// What would keep the log from being opened at start. `serve` finds out by opening it.
+fn examine(table: &Table<'_>, config: &Config, [path, sign_key]: [Option<Span>; 2]) {
+    let cx = table.cx;
+    if cx.strictness != Strictness::Check {
+        return;
+    }
+    let Some(error) = cx.world.unfit_log(config) else {
+        return;
+    };
+    let (place, help) = match error {
+        // It was reported where it stands.
+        OpenError::Pattern(_) => return,
+        OpenError::Key { .. } | OpenError::NotKey { .. } if config.sign_key.is_some() => {
+            (sign_key, "name a key that only the gateway's user can read")
+        }
+        _ => (path, "name a file that only the gateway writes"),
+    };
+    cx.report(
+        Problem::error(error.to_string())
+            .at(&place.unwrap_or_else(|| table.place("path")))
+            .help(help),
+    );
 }
 
 fn destination(cx: &Context<'_>, path: &str) -> Destination {

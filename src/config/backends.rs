@@ -24,6 +24,7 @@ use super::{
 use crate::{
     backend::{self, Isolation, Protocol, Restart, child},
     policy::filter,
+    sandbox,
     secret::Secret,
 };
 
@@ -132,6 +133,8 @@ pub(super) fn defaults(name: String, command: Vec<String>) -> backend::Config {
             env: Vec::new(),
             inherit_env: Vec::new(),
             stop_timeout: Duration::from_secs(5),
+            sandbox: sandbox::Config::default(),
+            installed: None,
         },
         secrets: backend::secrets::Secrets::default(),
         pins: crate::pin::Pins::default(),
@@ -157,6 +160,7 @@ fn child(table: &mut Table<'_>, base: &child::Config) -> Option<child::Config> {
     let env = env(table);
     let inherit_env = inherited(table, &env);
     let stop_timeout = table.duration("stop_timeout", base.stop_timeout, Duration::ZERO..=HOUR);
+    let sandbox = super::sandbox::read(table);
     let (command, span) = command?;
     let search = env.iter().find(|(name, _)| name == "PATH");
     let path = match search {
@@ -170,6 +174,8 @@ fn child(table: &mut Table<'_>, base: &child::Config) -> Option<child::Config> {
         env,
         inherit_env,
         stop_timeout,
+        sandbox,
+        installed: None,
     })
 }
 

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Strictness, environment::Environment, problem::Problem};
+use super::{Strictness, environment::Environment, problem::Problem, sandbox::Grant};
 
 /// A place in the text, bytes.
 pub(super) type Span = Range<usize>;
@@ -27,6 +27,7 @@ pub(super) struct Context<'a> {
     masked: RefCell<Vec<Span>>,
     watched: RefCell<Vec<PathBuf>>,
     broken: RefCell<Vec<&'static str>>,
+    grants: RefCell<Vec<Grant>>,
 }
 
 impl<'a> Context<'a> {
@@ -45,6 +46,7 @@ impl<'a> Context<'a> {
             masked: RefCell::default(),
             watched: RefCell::default(),
             broken: RefCell::default(),
+            grants: RefCell::default(),
         }
     }
 
@@ -63,6 +65,21 @@ impl<'a> Context<'a> {
         if !watched.contains(&path) {
             watched.push(path);
         }
+    }
+
+    /// Remembers what a sandbox grants, to be judged when the gateway's own files are known.
+    pub(super) fn grant(&self, path: Option<PathBuf>, span: Span) {
+        self.grants.borrow_mut().push((path, span));
+    }
+
+    /// All that sandboxes grant.
+    pub(super) fn grants(&self) -> Vec<Grant> {
+        self.grants.take()
+    }
+
+    /// The files to watch, as far as they are known.
+    pub(super) fn watched(&self) -> Vec<PathBuf> {
+        self.watched.borrow().clone()
     }
 
     /// Remembers a table that couldn't be read, so that references into it are not blamed.

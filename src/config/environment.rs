@@ -7,8 +7,14 @@ use std::{
     ffi::OsString,
     fs::File,
     io::{self, Read},
+    net::SocketAddr,
     path::Path,
     time::SystemTime,
+};
+
+use crate::{
+    audit,
+    listener::{self, BindError},
 };
 
 /// The world as a configuration sees it.
@@ -38,6 +44,31 @@ pub trait Environment {
 
     /// True when the path is a folder.
     fn folder(&self, path: &Path) -> bool;
+
+    /// What keeps files from being made in a folder, if anything does.
+    fn unwritable(&self, _folder: &Path) -> Option<io::Error> {
+        None
+    }
+
+    /// What keeps an address, one of these, from being listened on, if anything does.
+    fn unbindable(&self, _address: SocketAddr, _all: &[SocketAddr]) -> Option<BindError> {
+        None
+    }
+
+    /// What keeps an audit log from being opened, if anything does.
+    fn unfit_log(&self, _log: &audit::Config) -> Option<audit::OpenError> {
+        None
+    }
+
+    /// True when there is anything at the path.
+    fn exists(&self, path: &Path) -> bool {
+        self.folder(path) || self.read(path).is_ok()
+    }
+
+    /// The numbers of a user and of its group.
+    fn user(&self, _name: &str) -> Option<(u32, u32)> {
+        None
+    }
 
     /// The time against which expiries are judged.
     fn now(&self) -> SystemTime;
@@ -77,6 +108,19 @@ impl Environment for Process {
         crate::secret::is_exposed(path)
     }
 
+    fn unwritable(&self, folder: &Path) -> Option<io::Error> {
+        let allowed = nix::unistd::eaccess(folder, nix::unistd::AccessFlags::W_OK);
+        allowed.err().map(io::Error::from)
+    }
+
+    fn unbindable(&self, address: SocketAddr, all: &[SocketAddr]) -> Option<BindError> {
+        listener::examine(address, all).err()
+    }
+
+    fn unfit_log(&self, log: &audit::Config) -> Option<audit::OpenError> {
+        log.examine().err()
+    }
+
     #[cfg(not(unix))]
     fn exposed(&self, _path: &Path) -> bool {
         false
@@ -96,6 +140,15 @@ impl Environment for Process {
 
     fn folder(&self, path: &Path) -> bool {
         path.is_dir()
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        path.exists()
+    }
+
+    fn user(&self, name: &str) -> Option<(u32, u32)> {
+        let user = nix::unistd::User::from_name(name).ok()??;
+        Some((user.uid.as_raw(), user.gid.as_raw()))
     }
 
     fn now(&self) -> SystemTime {

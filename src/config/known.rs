@@ -73,12 +73,7 @@ pub(super) fn speaks_of_secret(name: &str) -> bool {
 const SECRET_WORDS: [&str; 5] = ["KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL"];
 
 /// Table (names of the user's as `*`) and the keys there that have to wait for their feature.
-const UNAVAILABLE: &[(&str, &[&str])] = &[
-    ("", &["admin"]),
-    ("server.tls", &["client_ca", "acme"]),
-    ("auth", &["jwt", "mtls"]),
-    ("backends.*", &["sandbox"]),
-];
+const UNAVAILABLE: &[(&str, &[&str])] = &[("", &["admin"]), ("server.tls", &["acme"])];
 
 /// Habits from other programs, and what is written here instead.
 const MISTAKES: &[(&str, &[&str], &str)] = &[
@@ -190,7 +185,7 @@ mod tests {
     #[test]
     fn features_to_come_are_told_apart_from_nonsense() {
         assert_eq!(judge("", "admin", &[]), Verdict::Unavailable);
-        assert_eq!(judge("backends.*", "sandbox", &[]), Verdict::Unavailable);
+        assert_eq!(judge("backends.*", "pin", &[]), Verdict::Unavailable);
         assert_eq!(
             judge("server", "xyzzy", &[]),
             Verdict::Unknown("remove it".to_owned())

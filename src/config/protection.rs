@@ -6,7 +6,10 @@
 
 use std::{net::SocketAddr, path::Path};
 
-use super::{context::Span, expand::Text, pem, problem::Problem, server::Hosts, table::Table};
+use super::{
+    Strictness, clients, context::Span, expand::Text, pem, problem::Problem, server::Hosts,
+    table::Table,
+};
 use crate::tls;
 
 /// Decides what stands between TCP and HTTP, and refuses what would expose traffic.
@@ -14,6 +17,7 @@ pub(super) fn protection(server: &mut Table<'_>, insecure: bool, hosts: &Hosts<'
     let none = tls::Config {
         source: tls::Source::None,
         keylog: false,
+        clients: None,
     };
     let exposed = hosts.exposed();
     let switch = server.place("insecure_http");
@@ -47,9 +51,13 @@ pub(super) fn protection(server: &mut Table<'_>, insecure: bool, hosts: &Hosts<'
             .help("set it to false outside of debugging"),
         );
     }
-    client_auth(&mut table);
+    let clients = clients::read(&mut table);
     table.finish();
-    tls::Config { source, keylog }
+    tls::Config {
+        source,
+        keylog,
+        clients,
+    }
 }
 
 fn refuse_exposure(server: &Table<'_>, exposed: Option<&(SocketAddr, Span)>, switch: &Span) {
@@ -94,6 +102,7 @@ fn source(table: &mut Table<'_>, hosts: &Hosts<'_>) -> tls::Source {
         return tls::Source::None;
     }
     if self_signed {
+        writable(table);
         return tls::Source::SelfSigned {
             dir: table.cx.base.to_path_buf(),
             names: hosts.certified(),
@@ -127,6 +136,25 @@ fn source(table: &mut Table<'_>, hosts: &Hosts<'_>) -> tls::Source {
     match (cert, key) {
         (Some(cert), Some(key)) => files(table, &cert, &key),
         _ => tls::Source::None,
+    }
+}
+
+/// A certificate that is made at start, or made anew before it ends, needs a place. `serve` says so
+/// itself when it comes to that.
+fn writable(table: &Table<'_>) {
+    let cx = table.cx;
+    if cx.strictness != Strictness::Check {
+        return;
+    }
+    if let Some(error) = cx.world.unwritable(cx.base) {
+        let folder = cx.base.display();
+        cx.report(
+            Problem::error(format!(
+                "the certificate can't be made in `{folder}`: {error}"
+            ))
+            .at(&table.place("self_signed"))
+            .help("let the gateway's user write there, or write `cert` and `key`"),
+        );
     }
 }
 
@@ -174,21 +202,4 @@ fn content(table: &Table<'_>, key: &str, text: &Text, path: &Path) -> Option<Vec
             None
         }
     }
-}
-
-/// Client certificates have no reader yet; the word for "none" is honoured, every other refused.
-fn client_auth(table: &mut Table<'_>) {
-    let Some(text) = table.string("client_auth") else {
-        return;
-    };
-    let problem = match text.value.as_str() {
-        "off" => return,
-        "optional" | "required" => {
-            Problem::error("client certificates are not available in this version")
-                .help("write client_auth = \"off\" or remove it")
-        }
-        _ => Problem::error("`server.tls.client_auth` is none of its values")
-            .help("write client_auth = \"off\""),
-    };
-    table.cx.report(problem.at(&text.span));
 }

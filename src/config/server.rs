@@ -11,6 +11,7 @@ use http::Uri;
 use toml::de::DeValue;
 
 use super::{
+    Strictness,
     context::Span,
     expand::Text,
     problem::Problem,
@@ -58,6 +59,7 @@ pub(super) fn read(root: &mut Table<'_>) -> Server {
         return fallback();
     };
     let addresses = addresses(&mut table);
+    bindable(&table, &addresses);
     let public_url = public_url(&mut table);
     let allowed_origins = table.strings("allowed_origins").unwrap_or_default();
     let allowed_origins = each(&table, "allowed_origins", &allowed_origins, value::origin);
@@ -94,7 +96,27 @@ fn fallback() -> Server {
         tls: tls::Config {
             source: tls::Source::None,
             keylog: false,
+            clients: None,
         },
+    }
+}
+
+/// Says which addresses can't be listened on at this moment. The gateway itself may be what listens
+/// there, so this is no error.
+fn bindable(table: &Table<'_>, addresses: &[(SocketAddr, Span)]) {
+    let cx = table.cx;
+    if cx.strictness != Strictness::Check {
+        return;
+    }
+    let all: Vec<_> = addresses.iter().map(|(address, _)| *address).collect();
+    for (address, span) in addresses {
+        if let Some(error) = cx.world.unbindable(*address, &all) {
+            cx.report(
+                Problem::warning(error.to_string())
+                    .at(span)
+                    .help("if this is not the gateway itself, choose another address"),
+            );
+        }
     }
 }
 

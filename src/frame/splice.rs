@@ -3,7 +3,7 @@
 //! Owns the only edit of a message that passes through: the raw text of a slot. Invariant: every
 //! byte outside the slots is the byte that came.
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 
 use super::{
     Frame,
@@ -65,6 +65,31 @@ impl Frame {
         }
     }
 
+    /// The message with another id, where it has one; in place when nobody else holds its bytes and
+    /// the new id is no longer than the old, so that a large answer is not copied for its id.
+    #[must_use]
+    pub fn with_id(mut self, id: &[u8]) -> Self {
+        let Some(span) = self
+            .spans
+            .get(Part::Id)
+            .filter(|span| id.len() <= span.len())
+        else {
+            return self.rewritten(&[(Slot::Id, id)]);
+        };
+        self.bytes = match self.bytes.try_into_mut() {
+            Ok(bytes) => {
+                let spare = span.len() - id.len();
+                self.spans.shift(span, -(spare as i64));
+                closed_up(bytes, span, id).freeze()
+            }
+            Err(shared) => {
+                self.bytes = shared;
+                return self.rewritten(&[(Slot::Id, id)]);
+            }
+        };
+        self
+    }
+
     fn splice(&self, planned: &[Option<Edit<'_>>; SLOTS], out: &mut BytesMut) {
         let mut copied = 0;
         for (span, text) in planned.iter().flatten() {
@@ -100,4 +125,20 @@ impl Frame {
             Slot::RequestState => Some(Part::RequestState),
         }
     }
+}
+
+/// Puts `text` in the place of `span`, which is at least as long; the shorter side moves up.
+fn closed_up(mut bytes: BytesMut, span: Span, text: &[u8]) -> BytesMut {
+    let (start, end) = (span.start as usize, span.end as usize);
+    let spare = span.len() - text.len();
+    if start <= bytes.len() - end {
+        bytes.copy_within(..start, spare);
+        bytes[start + spare..end].copy_from_slice(text);
+        bytes.advance(spare);
+    } else {
+        bytes.copy_within(end.., end - spare);
+        bytes[start..end - spare].copy_from_slice(text);
+        bytes.truncate(bytes.len() - spare);
+    }
+    bytes
 }

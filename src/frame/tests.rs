@@ -3,7 +3,7 @@
 mod properties;
 
 use super::*;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 fn client(text: &str) -> Result<Frame, Refused> {
     Frame::from_client(Bytes::copy_from_slice(text.as_bytes()))
@@ -557,6 +557,34 @@ fn a_rewrite_replaces_slots_and_nothing_else() {
     );
     assert_eq!(changed.method(), "notifications/cancelled");
     assert_eq!(changed.cancelled_id(), Some(&b"123456"[..]));
+}
+
+#[test]
+fn an_id_is_replaced_in_place_where_it_fits() {
+    let texts = [
+        r#"{"jsonrpc":"2.0","id":1234,"result":{"text":"longer than what stands before"}}"#,
+        r#"{"result":{"text":"longer than what stands behind"},"jsonrpc":"2.0","id":1234}"#,
+    ];
+    for text in texts {
+        for id in ["1", "12", "\"x\"", "4321", "56789", "\"longer\""] {
+            let wanted = text.replace("1234", id);
+            let shared = child(text).unwrap();
+            let alone = Frame::from_child(Bytes::copy_from_slice(text.as_bytes())).unwrap();
+            let before = alone.bytes().as_ptr_range();
+            let replaced = alone.with_id(id.as_bytes());
+            assert_eq!(replaced.bytes(), wanted.as_bytes());
+            assert_eq!(replaced.spans, child(&wanted).unwrap().spans);
+            let after = replaced.bytes().as_ptr();
+            assert_eq!(
+                before.contains(&after),
+                id.len() <= 4,
+                "copied only when it must be"
+            );
+            let copied = shared.clone().with_id(id.as_bytes());
+            assert_eq!(copied.bytes(), wanted.as_bytes());
+            assert_eq!(shared.bytes(), text.as_bytes(), "what others hold stays");
+        }
+    }
 }
 
 #[test]

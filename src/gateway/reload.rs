@@ -13,11 +13,12 @@ use crate::{
     backend::Backend,
     config::{BackendEntry, Config},
     gateway::{Shared, serve_backend, session_config, snapshot},
-    http::{Served, Snapshot},
+    http::{self, Served, Snapshot},
     limit::BackendLimits,
     listener::Listener,
+    policy::Accesses,
     session::EndReason,
-    tls::Acceptor,
+    tls::{Acceptor, Reload},
 };
 
 /// Uses a configuration from now on, if it can be used; says what came of it.
@@ -68,12 +69,14 @@ fn apply(shared: &Arc<Shared>, config: Config) -> anyhow::Result<()> {
     }
     if let Some(acceptor) = acceptor {
         shared.acceptor.store(Arc::new(acceptor));
+        shared.trust.send_modify(|changes| *changes += 1);
     }
     if let Some(listener) = listener {
         shared.listener.store(Arc::new(listener));
         shared.relisten.notify_waiters();
         shared.clone().accept();
     }
+    shared.spawner.hide(config.own_files.clone());
     replace(shared, &before, &config);
     *shared.config.lock() = config;
     tracing::info!("configuration reloaded");
@@ -107,7 +110,7 @@ fn replace(shared: &Arc<Shared>, before: &Config, config: &Config) {
         config,
         &shared.listener.load().local_addrs(),
         backends,
-        &shared.log,
+        (&shared.log, Some(&old.auth)),
     );
     if config.limits.failed_auth == before.limits.failed_auth {
         new.logins = old.logins.clone();
@@ -118,6 +121,7 @@ fn replace(shared: &Arc<Shared>, before: &Config, config: &Config) {
     shared.server.sessions().configure(session_config(config));
     shared.server.replace(new);
     let new = shared.server.snapshot();
+    new.auth.run(&shared.drain);
     for served in new.backends.values() {
         served.backend.warm_up();
     }
@@ -141,6 +145,7 @@ fn keep_backend(entry: &BackendEntry, before: &Config, kept: &Served) -> Served 
     Served {
         backend: kept.backend.clone(),
         filter: entry.filter.clone(),
+        accesses: Accesses::default(),
         limits,
         circles: kept.circles.clone(),
     }
@@ -149,20 +154,7 @@ fn keep_backend(entry: &BackendEntry, before: &Config, kept: &Served) -> Served 
 /// Sessions whose principal lost his key or his role end; the others get what they may do now.
 fn review(shared: &Shared, old: &Snapshot, new: &Snapshot) {
     for session in shared.server.sessions().all() {
-        let principal = session.principal();
-        if !new.auth.principal_still_valid(principal, &old.auth) {
-            session.end(EndReason::Principal);
-            continue;
-        }
-        let name = &session.backend().config().name;
-        // A session on a backend that was replaced keeps what it had until that has drained.
-        let Some(served) = new.backends.get(name) else {
-            continue;
-        };
-        match new.policy.access(principal, name, &served.filter) {
-            Some(access) => session.set_access(access),
-            None => session.end(EndReason::Principal),
-        }
+        http::review(&session, old, new);
     }
 }
 
@@ -215,7 +207,10 @@ pub(super) async fn watch_certificates(shared: Arc<Shared>) {
         }
         let acceptor = shared.acceptor.load_full();
         // It reads files; they are small, but their disk may be slow.
-        let _ = tokio::task::spawn_blocking(move || acceptor.reload_if_changed()).await;
+        let reload = tokio::task::spawn_blocking(move || acceptor.reload_if_changed()).await;
+        if matches!(reload, Ok(Reload::Reloaded)) {
+            shared.trust.send_modify(|changes| *changes += 1);
+        }
     }
 }
 

@@ -11,12 +11,12 @@ use std::{
     time::Duration,
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use crate::{
-    http::{guard::Busy, stateless::Live},
+    http::{event::Framing, guard::Busy, stateless::Live},
     session::{
         Budget, Session,
         budget::{LARGE, Leaving, Spent},
@@ -149,7 +149,7 @@ pub(crate) struct Events {
     session: Arc<Session>,
     budget: Arc<Budget>,
     claim: Claim,
-    ids: EventIds,
+    framing: Framing,
     /// Encoded and not yet taken.
     ready: VecDeque<Piece>,
     keep_alive: KeepAlive,
@@ -169,7 +169,10 @@ impl Events {
             budget: session.budget(),
             session,
             claim: reading.claim,
-            ids,
+            framing: match ids {
+                EventIds::Lane => Framing::new(&reading.claim.lane.to_string()),
+                EventIds::Session(id) => Framing::new(&id),
+            },
             ready: VecDeque::new(),
             keep_alive: KeepAlive::new(),
         };
@@ -188,7 +191,7 @@ impl Events {
 
     fn prime(&mut self, seq: u64) {
         let mut text = BytesMut::with_capacity(64);
-        self.put_id(seq, &mut text);
+        self.framing.id(seq, &mut text);
         text.extend_from_slice(RETRY_FIELD);
         text.extend_from_slice(b"data: \n\n");
         self.ready.push_back(Piece::Small(text.freeze()));
@@ -238,11 +241,9 @@ impl Events {
             .map(|e| e.data.len())
             .filter(|len| *len < LARGE)
             .sum();
-        let mut text = BytesMut::with_capacity(small + events.len() * EVENT_FRAME);
+        let mut text = BytesMut::with_capacity(small + events.len() * self.framing.around());
         for event in events {
-            text.extend_from_slice(b"event: message\n");
-            self.put_id(event.seq, &mut text);
-            text.extend_from_slice(b"data: ");
+            self.framing.begin(event.seq, &mut text);
             if event.data.len() >= LARGE {
                 self.ready.push_back(Piece::Small(text.split().freeze()));
                 // It was charged until it was taken from its lane. Should others have been quicker
@@ -254,22 +255,11 @@ impl Events {
             } else {
                 text.extend_from_slice(&event.data);
             }
-            text.extend_from_slice(b"\n\n");
+            Framing::end(&mut text);
         }
         if !text.is_empty() {
             self.ready.push_back(Piece::Small(text.freeze()));
         }
-    }
-
-    fn put_id(&self, seq: u64, text: &mut BytesMut) {
-        use std::fmt::Write as _;
-        text.put_slice(b"id: ");
-        // Writing to memory can't fail.
-        let _ = match &self.ids {
-            EventIds::Lane => write!(text, "{}-{seq}", self.claim.lane),
-            EventIds::Session(id) => write!(text, "{id}-{seq}"),
-        };
-        text.put_u8(b'\n');
     }
 }
 
@@ -315,7 +305,5 @@ impl Drop for Events {
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Taken from a lane at once, bytes.
 const CHUNK: usize = 64 * 1024;
-/// `event:`, `id:`, `data:` and line ends.
-const EVENT_FRAME: usize = 80;
 /// How long a client shall wait before it resumes, milliseconds.
 const RETRY_FIELD: &[u8] = b"retry: 1000\n";

@@ -39,12 +39,12 @@ where
             let guarded = Guarded::http1(io, &limits);
             let fault = guarded.fault();
             let io = TokioIo::new(guarded);
-            let recorder = server.clone();
-            let service = service_fn(move |request| answer(server.clone(), ends, request));
+            let (recorder, client) = (server.clone(), ends.peer.ip());
+            let service = service_fn(move |request| answer(server.clone(), ends.clone(), request));
             let connection = pin!(http1().serve_connection(io, service));
             until_closed(connection, closing, |c| c.graceful_shutdown()).await;
             if let Some(refused) = fault.get().copied().and_then(Fault::outline) {
-                record::unread(&recorder.snapshot().log, ends.peer.ip(), refused);
+                record::unread(&recorder, client, refused);
             }
         }
         Protocol::H2 => {
@@ -52,7 +52,7 @@ where
             let io = TokioIo::new(Guarded::http2(io, &limits, activity.clone()));
             let service = service_fn(move |request| {
                 let busy = activity.begin();
-                let answer = answer(server.clone(), ends, request);
+                let answer = answer(server.clone(), ends.clone(), request);
                 async move { Ok::<_, Infallible>(answer.await?.map(|body| body.with(busy))) }
             });
             let connection = pin!(http2(closing.clone()).serve_connection(io, service));
@@ -87,7 +87,8 @@ async fn answer(
 ) -> Result<Response<Body>, Infallible> {
     let span =
         tracing::debug_span!("request", method = %request.method(), path = request.uri().path());
-    let response = exchange(&server, ends, request)
+    // Boxed: hyper keeps room for the future as long as the connection lives, and most are idle.
+    let response = Box::pin(exchange(&server, &ends, request))
         .instrument(span.clone())
         .await;
     tracing::debug!(parent: &span, status = response.status().as_u16(), "answered");

@@ -16,32 +16,35 @@ use tokio::time::Instant;
 
 use crate::{
     audit::Log,
-    auth::AuthError,
+    auth::{self, AuthError, jwt::TokenError, mtls::Certificate},
     http::{
         Served, Server, Snapshot,
         body::Body,
-        origin,
+        metadata, origin,
         record::{self, Sender},
         reject::Rejection,
+        review::review_opened,
         route::{Endpoint, Route},
         sse, streamable,
     },
     limit::{InFlight, Limited},
-    policy::Access,
-    principal::Principal,
+    policy::{Access, Denied},
+    principal::{self, Principal},
     session::{
         Session, SessionId, Transport,
-        table::{OpenError, Place},
+        table::{OpenError, Opening, Place},
     },
 };
 
 /// Who is at the other end of a connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Ends {
     /// The client.
     pub peer: SocketAddr,
     /// The address it connected to.
     pub local: SocketAddr,
+    /// What the client showed in the handshake, verified.
+    pub certificate: Option<Arc<Certificate>>,
 }
 
 /// An authenticated request for a backend that its principal may use.
@@ -58,16 +61,17 @@ pub(crate) struct Granted {
 /// Treats one request.
 pub(crate) async fn exchange(
     server: &Arc<Server>,
-    ends: Ends,
+    ends: &Ends,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let snapshot = server.snapshot();
+    let open = Route::of(request.uri().path()) == Route::WellKnown;
     let mut sender = Sender {
         client: ends.peer.ip(),
         principal: None,
         backend: None,
     };
-    let (cors, treated) = match enter(&snapshot, ends, &request) {
+    let (cors, treated) = match enter(&snapshot, ends, &request, open) {
         Ok(cors) => {
             let treated = treat(server, snapshot.clone(), ends, request, &mut sender).await;
             (cors, treated)
@@ -75,20 +79,24 @@ pub(crate) async fn exchange(
         Err(rejection) => (None, Err(rejection)),
     };
     let mut response = treated.unwrap_or_else(|rejection| {
-        record::rejected(&snapshot.log, &sender, &rejection);
+        record::rejected(&server.strangers, &snapshot.log, &sender, &rejection);
         rejection.into_response()
     });
-    if let Some(origin) = cors {
+    if open {
+        metadata::open(&mut response);
+    } else if let Some(origin) = cors {
         origin::allow(&mut response, origin);
     }
     response
 }
 
-/// HTTP limits, host, origin. What passes is an allowed origin, if there is one.
+/// HTTP limits, host, origin. What passes is an allowed origin, if there is one; what is `open` is
+/// for all pages to read, since there is nothing secret in it.
 fn enter(
     snapshot: &Snapshot,
-    ends: Ends,
+    ends: &Ends,
     request: &Request<Incoming>,
+    open: bool,
 ) -> Result<Option<HeaderValue>, Rejection> {
     if head_size(request) > MAX_HEAD {
         return Err(Rejection::HeadTooLarge);
@@ -99,6 +107,9 @@ fn enter(
         ));
     }
     snapshot.http.origins.check_host(request, ends.local)?;
+    if open {
+        return Ok(None);
+    }
     snapshot
         .http
         .origins
@@ -108,26 +119,30 @@ fn enter(
 async fn treat(
     server: &Arc<Server>,
     snapshot: Arc<Snapshot>,
-    ends: Ends,
+    ends: &Ends,
     request: Request<Incoming>,
     sender: &mut Sender,
 ) -> Result<Response<Body>, Rejection> {
     let route = Route::of(request.uri().path());
     match route {
         Route::Health => return health(server, request.method()),
-        Route::WellKnown => return Err(Rejection::NotFound),
+        Route::WellKnown => {
+            let (path, headers) = (request.uri().path(), request.headers());
+            return snapshot.metadata.answer(request.method(), path, headers);
+        }
         _ if origin::is_preflight(&request) => return preflight(&snapshot, ends, &request),
         _ => {}
     }
-    let principal = authenticate(&snapshot, ends, request.headers())?;
+    let principal = authenticate(&snapshot, ends, request.headers(), route).await?;
     sender.principal = Some(principal.clone());
     let Route::Backend(backend, endpoint) = route else {
         return Err(Rejection::NotFound);
     };
     let served = snapshot.backends.get(backend).ok_or(Rejection::NotFound)?;
     sender.backend = Some(backend.to_owned());
-    let access = snapshot.policy.access(&principal, backend, &served.filter);
-    let access = access.ok_or(Rejection::Forbidden)?;
+    let work_out = || snapshot.policy.access(&principal, backend, &served.filter);
+    let access = served.accesses.of(&principal, work_out);
+    let access = access.ok_or_else(|| forbidden(&snapshot, &principal, route))?;
     let granted = Granted {
         server: server.clone(),
         backend: backend.to_owned(),
@@ -148,37 +163,62 @@ async fn treat(
     }
 }
 
-fn authenticate(
+async fn authenticate(
     snapshot: &Snapshot,
-    ends: Ends,
+    ends: &Ends,
     headers: &HeaderMap,
+    route: Route<'_>,
 ) -> Result<Principal, Rejection> {
     let (address, now) = (ends.peer.ip(), Instant::now());
-    let error = match snapshot.auth.authenticate(headers, SystemTime::now()) {
+    let limited = |limited: Limited| Rejection::Rate(None, limited.retry_after);
+    let request = auth::Request {
+        headers,
+        certificate: ends.certificate.as_deref(),
+        backend: match route {
+            Route::Backend(name, _) => Some(name).filter(|n| snapshot.backends.contains_key(*n)),
+            _ => None,
+        },
+        now: SystemTime::now(),
+    };
+    // Who guesses must not make us ask others.
+    if snapshot.logins.any_blocked() && snapshot.auth.must_ask(&request) {
+        snapshot.logins.may_guess(address, now).map_err(limited)?;
+    }
+    let error = match snapshot.auth.authenticate(&request).await {
         Ok(principal) => {
             let judged = snapshot.logins.succeeded(address, &principal, now);
-            return judged
-                .map(|()| principal)
-                .map_err(|l| Rejection::Rate(None, l.retry_after));
+            return judged.map(|()| principal).map_err(limited);
         }
         Err(error) => error,
     };
-    tracing::warn!(client = %ends.peer, reason = error.as_str(), "authentication failed");
+    tracing::debug!(client = %ends.peer, reason = error.as_str(), "authentication failed");
+    if error == AuthError::Token(TokenError::Unavailable) {
+        return Err(Rejection::Unknowable);
+    }
     // Only a key that could have been one is a guess: clients that ask without a key, or with what
     // another server wants, learn what is wanted here.
-    if error == AuthError::Invalid {
-        let counted = snapshot.logins.failed(address, now);
-        counted.map_err(|limited| Rejection::Rate(None, limited.retry_after))?;
+    if error.is_guess() {
+        snapshot.logins.failed(address, now).map_err(limited)?;
     }
-    Err(Rejection::Unauthorized(
-        snapshot.auth.www_authenticate(error),
-    ))
+    let challenge = snapshot.metadata.challenge(route, error);
+    Err(Rejection::Unauthorized(challenge, error))
+}
+
+/// No role grants the backend; the bearer of a token learns which one would.
+fn forbidden(snapshot: &Snapshot, principal: &Principal, route: Route<'_>) -> Rejection {
+    match route {
+        Route::Backend(backend, _) if principal.method() == principal::Method::Jwt => {
+            let lacks = snapshot.policy.scopes(backend);
+            Rejection::Scope(snapshot.metadata.step_up(route, principal, &lacks))
+        }
+        _ => Rejection::Forbidden,
+    }
 }
 
 /// A page asks what it may send: only configured origins get an answer that helps.
 fn preflight(
     snapshot: &Snapshot,
-    ends: Ends,
+    ends: &Ends,
     request: &Request<Incoming>,
 ) -> Result<Response<Body>, Rejection> {
     match snapshot
@@ -223,6 +263,19 @@ impl Granted {
             .ok_or(Rejection::NotFound)
     }
 
+    /// What the bearer of a token may be told that would be allowed with another one.
+    pub(crate) fn challenge(&self, denied: &Denied) -> Option<HeaderValue> {
+        if self.principal.method() != principal::Method::Jwt {
+            return None;
+        }
+        let served = self.snapshot.backends.get(&self.backend)?;
+        let policy = &self.snapshot.policy;
+        let lacks = policy.scopes_beyond(&self.backend, &served.filter, denied);
+        let route = Route::Backend(&self.backend, Endpoint::Mcp);
+        let metadata = &self.snapshot.metadata;
+        (!lacks.is_empty()).then(|| metadata.step_up(route, &self.principal, &lacks))
+    }
+
     /// Counts a message of its principal, whatever it says.
     pub(crate) fn throttle(&self) -> Result<(), Limited> {
         match &self.snapshot.rates {
@@ -254,6 +307,13 @@ impl Granted {
         self.server.sessions.reserve(&self.principal)
     }
 
+    /// Opens a session in a place that was kept.
+    pub(crate) fn open(&self, place: Place, opening: Opening) -> Result<Arc<Session>, OpenError> {
+        let session = place.open(opening)?;
+        review_opened(&self.server, &session, &self.snapshot);
+        Ok(session)
+    }
+
     /// The caller's own session on this backend and transport. Whatever else an id may name, it is
     /// the same 404.
     pub(crate) fn session(
@@ -262,14 +322,16 @@ impl Granted {
         transport: Transport,
     ) -> Result<Arc<Session>, Rejection> {
         let session = SessionId::parse(id).and_then(|id| self.server.sessions.find(id));
-        session
+        let session = session
             .filter(|session| {
                 session.transport() == transport
-                    && *session.principal() == self.principal
+                    && session.principal().is_same_party(&self.principal)
                     && session.backend().config().name == self.backend
                     && !session.has_ended()
             })
-            .ok_or(Rejection::NotFound)
+            .ok_or(Rejection::NotFound)?;
+        session.renew(&self.principal, &self.access);
+        Ok(session)
     }
 }
 

@@ -61,7 +61,11 @@ impl Origins {
             (Some(host), _) | (None, Some(host)) => host,
             (None, None) => return Err(Rejection::BadRequest("No Host")),
         };
-        if self.knows_host(&host.to_ascii_lowercase(), local) {
+        let known = match host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            true => self.knows_host(&host.to_ascii_lowercase(), local),
+            false => self.knows_host(host, local),
+        };
+        if known {
             Ok(())
         } else {
             Err(Rejection::Misdirected)
@@ -147,6 +151,12 @@ pub(crate) fn preflight(headers: &HeaderMap) -> Response<Body> {
         HeaderValue::from_static("GET, POST, DELETE"),
     );
     out.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    out.insert(ACCESS_CONTROL_ALLOW_HEADERS, granted(headers));
+    response
+}
+
+/// Of the headers that a page wants to send, those that we read.
+pub(crate) fn granted(headers: &HeaderMap) -> HeaderValue {
     let asked = headers
         .get(ACCESS_CONTROL_REQUEST_HEADERS)
         .and_then(|value| value.to_str().ok());
@@ -156,10 +166,7 @@ pub(crate) fn preflight(headers: &HeaderMap) -> Response<Body> {
         .map(str::trim)
         .filter(|name| is_ours(name) && HeaderName::from_bytes(name.as_bytes()).is_ok())
         .collect();
-    if let Ok(granted) = HeaderValue::from_str(&granted.join(", ")) {
-        out.insert(ACCESS_CONTROL_ALLOW_HEADERS, granted);
-    }
-    response
+    HeaderValue::from_str(&granted.join(", ")).unwrap_or(HeaderValue::from_static(""))
 }
 
 /// Lets a page of `origin` read a response.

@@ -39,9 +39,10 @@ pub(crate) fn accepts(headers: &HeaderMap) -> Accepts {
             if refused {
                 continue;
             }
-            let all = range == "*/*";
-            accepts.json |= all || range == "application/*" || range == "application/json";
-            accepts.stream |= all || range == "text/*" || range == "text/event-stream";
+            let is = |name: &str| range.eq_ignore_ascii_case(name);
+            let all = is("*/*");
+            accepts.json |= all || is("application/*") || is("application/json");
+            accepts.stream |= all || is("text/*") || is("text/event-stream");
         }
     }
     if any {
@@ -54,10 +55,10 @@ pub(crate) fn accepts(headers: &HeaderMap) -> Accepts {
     }
 }
 
-/// The range in lower case, and whether its quality is zero.
-fn media_range(range: &str) -> (String, bool) {
+/// The range without its parameters, and whether its quality is zero.
+fn media_range(range: &str) -> (&str, bool) {
     let mut parts = range.split(';').map(str::trim);
-    let name = parts.next().unwrap_or_default().to_ascii_lowercase();
+    let name = parts.next().unwrap_or_default();
     let zero = |quality: &str| quality.parse::<f32>().is_ok_and(|quality| quality <= 0.0);
     let refused = parts.filter_map(|part| part.strip_prefix("q=")).any(zero);
     (name, refused)
@@ -73,11 +74,12 @@ pub(crate) fn check_content_type(headers: &HeaderMap) -> Result<(), Rejection> {
     if values.next().is_some() {
         return Err(Rejection::MediaType);
     }
-    let mut parts = value
-        .split(';')
-        .map(|part| part.trim().to_ascii_lowercase());
-    let json = parts.next().as_deref() == Some("application/json");
+    let mut parts = value.split(';').map(str::trim);
+    let json = parts
+        .next()
+        .is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"));
     let utf8 = parts
+        .map(str::to_ascii_lowercase)
         .filter(|part| part.starts_with("charset="))
         .all(|part| matches!(part["charset=".len()..].trim_matches('"'), "utf-8" | "utf8"));
     if json && utf8 {

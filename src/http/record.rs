@@ -8,7 +8,8 @@ use std::{borrow::Cow, net::IpAddr};
 use crate::{
     audit::{Decision, Event, Log, Name, Pending, Status, Unrecorded},
     frame::Frame,
-    http::{exchange::Granted, reject::Rejection, send::Refusal},
+    http::{Server, exchange::Granted, reject::Rejection, send::Refusal},
+    limit::Strangers,
     policy::Permit,
     principal::Principal,
     session::Session,
@@ -36,14 +37,14 @@ pub(super) async fn admit(
     admitted.await
 }
 
-/// Records a notification that is let through.
+/// Records a notification that is let through. It has an outcome only when it isn't delivered.
 pub(super) async fn decide(
     granted: &Granted,
     session: Option<&Session>,
     permit: &Permit,
-) -> Result<(), Unrecorded> {
+) -> Result<Pending, Unrecorded> {
     if !granted.log().is_on() {
-        return Ok(());
+        return Ok(Pending::nothing());
     }
     let decided = {
         let message = Message::of(permit.frame());
@@ -53,7 +54,7 @@ pub(super) async fn decide(
             rule,
             ..message.event(granted, session, Name::Notification)
         };
-        granted.log().decide(&event)
+        granted.log().admit(&event)
     };
     decided.await
 }
@@ -65,15 +66,18 @@ pub(super) fn refused(
     frame: &Frame,
     refusal: &Refusal,
 ) {
-    turned_away(granted, session, frame, (refusal.rule(), refusal.code()));
+    // What was let through has its decision, and its outcome.
+    if !matches!(refusal, Refusal::Lost(_)) {
+        turned_away(granted, session, frame, (refusal.rule(), refusal.status()));
+    }
 }
 
-/// Records a message that was not let through: what decided, and the code of the answer.
+/// Records a message that was not let through: what decided, and how it was answered.
 pub(super) fn turned_away(
     granted: &Granted,
     session: Option<&Session>,
     frame: &Frame,
-    (rule, code): (Option<&str>, i32),
+    (rule, status): (Option<&str>, Status<'_>),
 ) {
     if !granted.log().is_on() {
         return;
@@ -82,7 +86,7 @@ pub(super) fn turned_away(
     granted.log().note(&Event {
         decision: Some(Decision::Deny),
         rule,
-        status: Some(Status::Error(i64::from(code))),
+        status: Some(status),
         ..message.event(granted, session, Name::Denied)
     });
 }
@@ -96,10 +100,16 @@ pub(super) struct Sender {
 }
 
 /// Records a request that was refused before its message was looked at.
-pub(super) fn rejected(log: &Log, sender: &Sender, rejection: &Rejection) {
+pub(super) fn rejected(strangers: &Strangers, log: &Log, sender: &Sender, rejection: &Rejection) {
+    if sender.principal.is_none() && !strangers.admit(sender.client) {
+        return;
+    }
+    if let Rejection::Unauthorized(..) = rejection {
+        tracing::warn!(client = %sender.client, "authentication failed");
+    }
     let (status, code) = rejection.outline();
     let name = match rejection {
-        Rejection::Unauthorized(_) => Name::AuthFailed,
+        Rejection::Unauthorized(..) | Rejection::Unknowable => Name::AuthFailed,
         _ => Name::Denied,
     };
     log.note(&Event {
@@ -114,12 +124,34 @@ pub(super) fn rejected(log: &Log, sender: &Sender, rejection: &Rejection) {
 }
 
 /// Records a request whose head was refused, so that nothing of it is known.
-pub(super) fn unread(log: &Log, client: IpAddr, (status, code): (u16, &str)) {
+pub(super) fn unread(server: &Server, client: IpAddr, (status, code): (u16, &str)) {
+    if !server.strangers.admit(client) {
+        return;
+    }
+    let log = &server.snapshot().log;
     log.note(&Event {
         client: Some(client),
         decision: Some(Decision::Deny),
         rule: Some(code),
         status: Some(Status::Http(status)),
+        ..Event::new(Name::Denied)
+    });
+}
+
+/// Says how many refusals of callers without a name were not recorded one by one.
+pub(super) fn left_out(log: &Log, count: u64) {
+    if count == 0 {
+        return;
+    }
+    tracing::warn!(
+        count,
+        "refusals without credentials were not recorded one by one"
+    );
+    log.note(&Event {
+        decision: Some(Decision::Deny),
+        detail: Some(&format!(
+            "{count} refusals without credentials were left out"
+        )),
         ..Event::new(Name::Denied)
     });
 }

@@ -12,6 +12,7 @@ use http::{
 };
 
 use crate::{
+    auth::AuthError,
     backend::LeaseError,
     frame::{self, Refused},
     http::body::Body,
@@ -23,9 +24,13 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum Rejection {
     /// No credentials, or bad ones; the challenge.
-    Unauthorized(HeaderValue),
+    Unauthorized(HeaderValue, AuthError),
+    /// Whether the credentials are good can't be known now.
+    Unknowable,
     /// No role grants the backend.
     Forbidden,
+    /// No role that the token names grants it; the challenge.
+    Scope(HeaderValue),
     /// An origin that isn't allowed.
     Origin,
     /// A host that isn't ours.
@@ -103,7 +108,8 @@ impl Rejection {
             Self::Instance(None, retry) => after(self.plain(), retry),
             Self::Draining => after(self.plain(), DRAIN_RETRY),
             Self::Unrecorded => after(self.plain(), RETRY),
-            Self::Unauthorized(ref challenge) => {
+            Self::Unknowable => after(self.plain(), RETRY),
+            Self::Unauthorized(ref challenge, _) | Self::Scope(ref challenge) => {
                 let challenge = challenge.clone();
                 with(self.plain(), WWW_AUTHENTICATE, challenge)
             }
@@ -120,6 +126,7 @@ impl Rejection {
     pub(crate) fn outline(&self) -> (u16, &'static str) {
         match self {
             Self::Instance(Some(_), _) => (200, "unavailable"),
+            Self::Unauthorized(_, AuthError::Token(why)) => (401, why.as_str()),
             _ => {
                 let (status, code, _) = self.words();
                 (status.as_u16(), code)
@@ -136,7 +143,9 @@ impl Rejection {
     fn words(&self) -> (StatusCode, &'static str, &'static str) {
         use StatusCode as S;
         match self {
-            Self::Unauthorized(_) => (S::UNAUTHORIZED, "unauthorized", NO_CREDENTIALS),
+            Self::Unauthorized(..) => (S::UNAUTHORIZED, "unauthorized", NO_CREDENTIALS),
+            Self::Unknowable => (S::SERVICE_UNAVAILABLE, "issuer_unavailable", NO_ISSUER),
+            Self::Scope(_) => (S::FORBIDDEN, "insufficient_scope", NO_SCOPE),
             Self::Forbidden => (S::FORBIDDEN, "forbidden", "No role grants this"),
             Self::Origin => (S::FORBIDDEN, "origin_not_allowed", "Origin not allowed"),
             Self::Misdirected => (
@@ -194,12 +203,7 @@ impl From<Refused> for Rejection {
 
 /// The answer to a request that policy denies.
 pub(crate) fn denied_error(id: &[u8], denied: &Denied) -> Bytes {
-    frame::error_response(
-        Some(id),
-        denied.code(),
-        &denied.to_string(),
-        denied.data().as_deref(),
-    )
+    denied.response(id)
 }
 
 /// The answer to a request that a session didn't take.
@@ -280,6 +284,8 @@ pub(crate) fn after(response: Response<Body>, retry: Duration) -> Response<Body>
 }
 
 const NO_CREDENTIALS: &str = "Valid credentials are required";
+const NO_ISSUER: &str = "The identity provider can't be asked";
+const NO_SCOPE: &str = "The token lacks a scope for this";
 const ONLY_JSON: &str = "Content-Type must be application/json";
 const NOT_ACCEPTABLE: &str = "Accept must name application/json or text/event-stream";
 const UNRECORDED: &str = "The request can't be recorded";

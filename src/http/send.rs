@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderValue;
 
 use crate::{
     audit::{Outcome, Status},
@@ -25,8 +26,10 @@ use crate::{
     },
     limit::{InFlight, Limited},
     pin,
-    policy::{Circumstances, Denied, Permit},
-    session::{Admitted, EndReason, SendError, Session, empty_result, peer::failure_error},
+    policy::{Circumstances, Denied, Listed, Permit},
+    session::{
+        Admitted, EndReason, SendError, Session, Transport, empty_result, peer::failure_error,
+    },
 };
 
 /// Why a request was not handed over.
@@ -34,8 +37,12 @@ use crate::{
 pub(crate) enum Refusal {
     /// Policy.
     Denied(Denied),
-    /// The session or its instance.
+    /// Policy, where a token with another scope would do; the challenge.
+    Scope(Denied, HeaderValue),
+    /// The session or its instance, before anything was decided.
     Send(SendError),
+    /// The session or its instance, after it was let through: its outcome is recorded.
+    Lost(SendError),
     /// A limit.
     Limited(Limited),
     /// Pins: not what was reviewed, or that can't be known.
@@ -48,8 +55,8 @@ impl Refusal {
     /// The answer to the request, and when to try again where that is known.
     pub(crate) fn answer(&self, id: &[u8]) -> (Bytes, Option<Duration>) {
         match self {
-            Self::Denied(denied) => (denied_error(id, denied), None),
-            Self::Send(error) => (send_error(id, *error), error.retry_after()),
+            Self::Denied(denied) | Self::Scope(denied, _) => (denied_error(id, denied), None),
+            Self::Send(error) | Self::Lost(error) => (send_error(id, *error), error.retry_after()),
             Self::Limited(limited) => (
                 rate_error(id, limited.retry_after),
                 Some(limited.retry_after),
@@ -60,14 +67,23 @@ impl Refusal {
         }
     }
 
+    /// What stands in the audit log for it.
+    pub(crate) fn status(&self) -> Status<'static> {
+        match self {
+            Self::Scope(..) => Status::Http(403),
+            _ => Status::Error(i64::from(self.code())),
+        }
+    }
+
     /// The JSON-RPC error code.
     pub(crate) fn code(&self) -> i32 {
         match self {
-            Self::Denied(denied) | Self::Withheld(Some(denied)) => denied.code(),
+            Self::Denied(denied) | Self::Scope(denied, _) | Self::Withheld(Some(denied)) => {
+                denied.code()
+            }
             Self::Withheld(None) => -32011,
-            Self::Send(SendError::Busy) | Self::Limited(_) => -32013,
-            Self::Send(SendError::Ended) => -32011,
-            Self::Send(_) => -32600,
+            Self::Send(error) | Self::Lost(error) => error.code(),
+            Self::Limited(_) => -32013,
             Self::Unrecorded => -32603,
         }
     }
@@ -77,8 +93,9 @@ impl Refusal {
         match self {
             Self::Denied(denied) => Some(denied.rule().map_or("policy", |rule| &**rule)),
             Self::Withheld(_) => Some("pin"),
+            Self::Scope(..) => Some("insufficient_scope"),
             Self::Limited(_) => Some("limit"),
-            Self::Send(_) => Some("session"),
+            Self::Send(_) | Self::Lost(_) => Some("session"),
             Self::Unrecorded => Some("audit"),
         }
     }
@@ -138,7 +155,9 @@ async fn hand_over(
         // It was counted when its session opened. What is denied counts too.
         granted.throttle().map_err(Refusal::Limited)?;
     }
-    let (permit, admitted) = pass(granted, Some(session), frame, true).await?;
+    // Also for what is hidden, so that it doesn't show by being refused sooner.
+    let listed = session.listed(granted.access.lists_for(&frame)).await;
+    let (permit, admitted) = pass(granted, Some(session), frame, (true, &listed)).await?;
     let frame = permit.frame();
     if !session.has_own_instance() {
         let id = frame.id_bytes().unwrap_or_default();
@@ -147,13 +166,23 @@ async fn hand_over(
                 admitted.pending.finish(Outcome::new(status));
                 return Ok(());
             }
-        } else if !session.subscription(frame).map_err(Refusal::Send)? {
-            admitted.pending.finish(Outcome::new(Status::Ok));
-            session.answer(lane, empty_result(&id));
-            return Ok(());
+        } else {
+            match session.subscription(frame) {
+                Ok(true) => {}
+                Ok(false) => {
+                    admitted.pending.finish(Outcome::new(Status::Ok));
+                    session.answer(lane, empty_result(&id));
+                    return Ok(());
+                }
+                Err(error) => {
+                    let status = Status::Error(error.code().into());
+                    admitted.pending.finish(Outcome::new(status));
+                    return Err(Refusal::Lost(error));
+                }
+            }
         }
     }
-    session.call(permit, lane, admitted).map_err(Refusal::Send)
+    session.call(permit, lane, admitted).map_err(Refusal::Lost)
 }
 
 /// What is withheld doesn't exist, in the words for what is hidden.
@@ -168,14 +197,16 @@ pub(crate) fn unknown(withheld: Withheld) -> Option<Denied> {
 }
 
 /// A request that policy and limits let through, and that was recorded. It takes a `place` among
-/// those in flight, unless it goes on with one that has its own.
+/// those in flight, unless it goes on with one that has its own. `listed` is what is known of the
+/// lists that it could be in.
 pub(crate) async fn pass(
     granted: &Granted,
     session: Option<&Session>,
     frame: Frame,
-    place: bool,
+    (place, listed): (bool, &Listed),
 ) -> Result<(Permit, Admitted), Refusal> {
-    let permit = check(granted, session, frame).map_err(Refusal::Denied)?;
+    let permit = check(granted, session, frame, listed);
+    let permit = permit.map_err(|denied| beyond(granted, session, denied))?;
     let frame = permit.frame();
     if let Some(session) = session {
         let cleared = session.cleared(frame).await;
@@ -192,6 +223,19 @@ pub(crate) async fn pass(
     let recorded = record::admit(granted, session, &permit).await;
     let pending = recorded.map_err(|_| Refusal::Unrecorded)?;
     Ok((permit, Admitted { slot, pending }))
+}
+
+/// What policy denies, which for the bearer of a token may be a matter of scope. Clients of HTTP+SSE
+/// and of the revision with batches know nothing of that.
+fn beyond(granted: &Granted, session: Option<&Session>, denied: Denied) -> Refusal {
+    let knows = session.is_none_or(|session| {
+        session.transport() == Transport::Http
+            && session.version().is_some_and(|version| !version.batches())
+    });
+    match granted.challenge(&denied) {
+        Some(challenge) if knows => Refusal::Scope(denied, challenge),
+        _ => Refusal::Denied(denied),
+    }
 }
 
 /// Answers `initialize` on a common instance, which the gateway has greeted itself. `None`: its
@@ -236,13 +280,13 @@ pub(crate) async fn notification(
         Ok(()) => Ok(()),
         // Notifications are about nothing that is pinned.
         Err(Refusal::Withheld(_)) => Ok(()),
-        Err(Refusal::Denied(denied)) => {
+        Err(Refusal::Denied(denied) | Refusal::Scope(denied, _)) => {
             tracing::debug!(session = session.number(), %denied, "passed over a notification");
             Ok(())
         }
         Err(Refusal::Limited(limited)) => Err(Rejection::Rate(None, limited.retry_after)),
         Err(Refusal::Unrecorded) => Err(Rejection::Unrecorded),
-        Err(Refusal::Send(error)) => Err(refused(error)),
+        Err(Refusal::Send(error) | Refusal::Lost(error)) => Err(refused(error)),
     }
 }
 
@@ -256,10 +300,20 @@ async fn tell(granted: &Granted, session: &Session, frame: Frame) -> Result<(), 
         granted.throttle().map_err(Refusal::Limited)?;
         granted.count(None).map_err(Refusal::Limited)?;
     }
-    let permit = check(granted, Some(session), frame).map_err(Refusal::Denied)?;
+    let initialized = frame.method() == "notifications/initialized";
+    let permit = check(granted, Some(session), frame, &Listed::unknown());
+    let permit = permit.map_err(Refusal::Denied)?;
     let recorded = record::decide(granted, Some(session), &permit).await;
-    recorded.map_err(|_| Refusal::Unrecorded)?;
-    session.notify(permit).map_err(Refusal::Send)
+    let pending = recorded.map_err(|_| Refusal::Unrecorded)?;
+    if let Err(error) = session.notify(permit) {
+        pending.finish(Outcome::new(Status::Error(error.code().into())));
+        return Err(Refusal::Lost(error));
+    }
+    pending.forget();
+    if initialized {
+        session.list_ahead(&granted.access);
+    }
+    Ok(())
 }
 
 /// A response to what the child asked.
@@ -298,13 +352,14 @@ pub(super) fn check(
     granted: &Granted,
     session: Option<&Session>,
     frame: Frame,
+    listed: &Listed,
 ) -> Result<Permit, Denied> {
     let at = Circumstances {
         client: granted.address,
         session: session.map_or("", Session::digest),
         time: SystemTime::now(),
     };
-    let checked = granted.access.check(frame, &at);
+    let checked = granted.access.check_listed(frame, &at, listed);
     let notes = match &checked {
         Ok(permit) => permit.notes(),
         Err(denied) => denied.notes(),

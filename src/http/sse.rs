@@ -59,8 +59,8 @@ pub(crate) async fn open(
         lease,
         client: granted.address,
     };
-    let session = place
-        .open(opening)
+    let session = granted
+        .open(place, opening)
         .map_err(|error| Rejection::open(error, None))?;
     stream(&granted, &session, None)
 }

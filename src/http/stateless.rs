@@ -40,6 +40,7 @@ use crate::{
         send::{self, Refusal},
         streamable::{accepted, event_response},
     },
+    policy::Listed,
 };
 
 /// True when a message or its headers claim the revision without sessions.
@@ -119,8 +120,9 @@ async fn admit(
     counted.map_err(|limited| Stop::Refusal(Refusal::Limited(limited)))?;
     let declared = envelope::check(headers, &frame).map_err(Stop::Fault)?;
     let parked = dispatch::parked(granted, &frame);
+    let listed = Listed::unknown();
     // A parked call keeps its place.
-    let passed = send::pass(granted, None, frame, parked.is_none()).await;
+    let passed = send::pass(granted, None, frame, (parked.is_none(), &listed)).await;
     let (permit, admitted) = passed.map_err(Stop::Refusal)?;
     Ok(Admission {
         declared,

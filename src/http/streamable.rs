@@ -4,7 +4,7 @@
 //! (<https://modelcontextprotocol.io/specification/2025-11-25/basic/transports>). Invariant: a
 //! request is answered by JSON or by a stream, and by a stream only when it has to be.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{
@@ -21,7 +21,8 @@ use crate::{
         exchange::Granted,
         read::{self, Accepts},
         reject::{RETRY, Rejection, after, json, limit_error, send_error},
-        send, stateless,
+        send::{self, Refusal},
+        stateless,
     },
     session::{
         EndReason, Post, Session, Transport, Version,
@@ -165,8 +166,8 @@ async fn initialize(
         lease,
         client: granted.address,
     };
-    let session = place
-        .open(opening)
+    let session = granted
+        .open(place, opening)
         .map_err(|error| Rejection::open(error, id))?;
     let unopened = Unopened(Some(session.clone()));
     let text = session.id().text();
@@ -213,6 +214,10 @@ async fn request_in(
     let streams = accepts.stream && !opens;
     let mut post = session.post(1, streams);
     if let Err(refusal) = send::request(granted, session, frame, post.lane).await {
+        if let Refusal::Scope(_, challenge) = refusal {
+            // It stands in the log already, with the message.
+            return Ok(Rejection::Scope(challenge).into_response());
+        }
         // On 200: after a 4xx some clients give up the whole session.
         let (error, retry) = refusal.answer(&id);
         let response = reply(accepts, error);
@@ -236,19 +241,10 @@ async fn request_in(
     }
 }
 
-/// Waits for what a POST gets first; after a while of silence it becomes a stream, so that proxies
-/// and clients see that it lives.
+/// Waits for what a POST gets first. After a while of silence its session turns it into a stream.
 async fn wait(session: &Session, post: &mut Post, accepts: Accepts, opens: bool) -> First {
     if !accepts.json && !opens && session.upgrade(post.lane) {
         return First::Stream;
-    }
-    if accepts.stream && !opens {
-        let patience = tokio::time::timeout(SILENCE, &mut post.first);
-        match patience.await {
-            Ok(first) => return first.unwrap_or(First::Nothing),
-            Err(_) if session.upgrade(post.lane) => return First::Stream,
-            Err(_) => {}
-        }
     }
     (&mut post.first).await.unwrap_or(First::Nothing)
 }
@@ -410,5 +406,3 @@ pub(crate) fn single<'a>(
 
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
-/// A POST that has heard nothing for so long becomes a stream.
-const SILENCE: Duration = Duration::from_secs(10);

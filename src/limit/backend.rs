@@ -96,6 +96,12 @@ impl BackendLimits {
 }
 
 impl InFlight {
+    /// True where there is a limit.
+    #[must_use]
+    pub fn is_counted(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// A place where there is no limit.
     #[must_use]
     pub fn free() -> Self {

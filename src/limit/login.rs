@@ -61,6 +61,26 @@ impl Logins {
         Err(limited)
     }
 
+    /// True when there is any address that may not guess now.
+    #[must_use]
+    pub fn any_blocked(&self) -> bool {
+        !self.state.lock().blocked.is_empty()
+    }
+
+    /// True when an address has guesses left; counts nothing.
+    ///
+    /// # Errors
+    /// [`Limited`]: it has none.
+    pub fn may_guess(&self, address: IpAddr, now: Instant) -> Result<(), Limited> {
+        let state = self.state.lock();
+        let until = state.blocked.get(&network(address)).copied();
+        let retry_after = until.map(|until| until.saturating_duration_since(now));
+        match retry_after {
+            Some(retry_after) if retry_after > Duration::ZERO => Err(Limited { retry_after }),
+            _ => Ok(()),
+        }
+    }
+
     /// Judges good credentials.
     ///
     /// # Errors
@@ -101,7 +121,7 @@ impl Logins {
 }
 
 /// Whoever has an IPv6 address has 2^64 of them.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),
         IpAddr::V6(v6) => {

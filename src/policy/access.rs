@@ -11,7 +11,8 @@ use std::{borrow::Cow, sync::Arc};
 use crate::{
     frame::{Frame, Kind},
     policy::{
-        Circumstances, Denied, Grant, Permit, Prune, Unreadable, cel::Facts, filter, rules::Passed,
+        Circumstances, Denied, Grant, List, Listed, Permit, Prune, Unreadable, cel::Facts, filter,
+        rules::Passed,
     },
     principal::Principal,
 };
@@ -30,6 +31,15 @@ struct Inner {
     filter: filter::Config,
     /// The filter or the roles leave something out.
     restricted: bool,
+    hides: Hides,
+}
+
+/// The kinds of which something is hidden.
+#[derive(Debug, Clone, Copy)]
+struct Hides {
+    tools: bool,
+    prompts: bool,
+    resources: bool,
 }
 
 /// What a message is about.
@@ -50,22 +60,72 @@ impl Access {
     ) -> Self {
         let whole = grants.contains(&Grant::default());
         let restricted = !whole || !filter.is_open();
+        let narrow = |kind: fn(&Grant) -> &Option<filter::Globs>| {
+            grants.iter().all(|grant| kind(grant).is_some())
+        };
+        let hides = Hides {
+            tools: !filter.tools.is_open() || narrow(|grant| &grant.tools),
+            prompts: !filter.prompts.is_open() || narrow(|grant| &grant.prompts),
+            resources: !filter.resources.is_open() || narrow(|grant| &grant.resources),
+        };
         Self {
             inner: Arc::new(Inner {
                 principal: principal.clone(),
                 backend: backend.to_owned(),
                 grants,
+                hides,
                 filter,
                 restricted,
             }),
         }
     }
 
-    /// Decides about a client's message.
+    /// The lists in which what a message is about would have to stand. None where nothing of its
+    /// kind is hidden: then the child may say itself what it doesn't have.
+    #[must_use]
+    pub fn lists_for(&self, frame: &Frame) -> &'static [List] {
+        let hides = self.inner.hides;
+        match frame.method() {
+            "tools/call" if hides.tools => &[List::Tools],
+            "prompts/get" if hides.prompts => &[List::Prompts],
+            "completion/complete" => match Target::of_reference(frame) {
+                Some(Target::Prompt(_)) if hides.prompts => &[List::Prompts],
+                Some(Target::Resource(_)) if hides.resources => &[List::Templates, List::Resources],
+                _ => &[],
+            },
+            _ => &[],
+        }
+    }
+
+    /// The lists that its messages may ask for.
+    #[must_use]
+    pub fn lists(&self) -> Vec<List> {
+        let Hides { tools, prompts, .. } = self.inner.hides;
+        // Those of resources are for completions only, which few clients ask for.
+        let tools = tools.then_some(List::Tools);
+        let prompts = prompts.then_some(List::Prompts);
+        tools.into_iter().chain(prompts).collect()
+    }
+
+    /// Decides about a client's message without knowing what the child has; see
+    /// [`Access::check_listed`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check(&self, frame: Frame, at: &Circumstances<'_>) -> Result<Permit, Denied> {
+        self.check_listed(frame, at, &Listed::unknown())
+    }
+
+    /// Decides about a client's message. `listed` is what is known of [`Access::lists_for`] it.
     ///
     /// # Errors
     /// [`Denied`]: by a rule, or to be answered as if the thing did not exist.
-    pub fn check(&self, frame: Frame, at: &Circumstances<'_>) -> Result<Permit, Denied> {
+    pub fn check_listed(
+        &self,
+        frame: Frame,
+        at: &Circumstances<'_>,
+        listed: &Listed,
+    ) -> Result<Permit, Denied> {
         let inner = &*self.inner;
         // A child that goes by the method alone would run a call that nobody has judged as one.
         let notifies = frame.method().starts_with("notifications/");
@@ -86,13 +146,16 @@ impl Access {
             return Err(Denied::Method);
         }
         let target = Target::of(&frame)?;
-        self.check_target(&target)?;
-        let passed = self.judge(&frame, target, at)?;
-        let prune = if inner.restricted {
-            Prune::of_answer_to(frame.method(), self)
-        } else {
-            Prune::nothing()
+        self.check_target(&target, listed)?;
+        let prune = match &target {
+            // What isn't known to be there may be missing.
+            Target::Resource(uri) if inner.hides.resources && !listed.is_whole() => {
+                Prune::of_errors_about(uri)
+            }
+            _ if inner.restricted => Prune::of_answer_to(frame.method(), self),
+            _ => Prune::nothing(),
         };
+        let passed = self.judge(&frame, target, at)?;
         Ok(Permit {
             frame,
             prune,
@@ -174,15 +237,15 @@ impl Access {
         inner.filter.rules.judge(&facts).map_err(Denied::Rule)
     }
 
-    fn check_target(&self, target: &Target<'_>) -> Result<(), Denied> {
+    fn check_target(&self, target: &Target<'_>, listed: &Listed) -> Result<(), Denied> {
         match target {
-            Target::Tool(name) if !self.permits_tool(name) => {
+            Target::Tool(name) if !self.permits_tool(name) || listed.lacks(name) => {
                 Err(Denied::Tool(name.clone().into_owned()))
             }
-            Target::Prompt(name) if !self.permits_prompt(name) => {
+            Target::Prompt(name) if !self.permits_prompt(name) || listed.lacks(name) => {
                 Err(Denied::Prompt(name.clone().into_owned()))
             }
-            Target::Resource(uri) if !self.permits_resource(uri) => {
+            Target::Resource(uri) if !self.permits_resource(uri) || listed.lacks(uri) => {
                 Err(Denied::Resource(uri.clone().into_owned()))
             }
             _ => Ok(()),
@@ -198,14 +261,8 @@ impl Access {
     }
 
     pub(super) fn permits_resource(&self, uri: &str) -> bool {
-        let limited = !self.inner.filter.resources.is_open()
-            || self
-                .inner
-                .grants
-                .iter()
-                .all(|grant| grant.resources.is_some());
         // A glob over the text can't tell where `a/../b` leads, nor that `%61` is `a`.
-        if limited && !filter::is_plain(uri) {
+        if self.inner.hides.resources && !filter::is_plain(uri) {
             return false;
         }
         self.inner.filter.resources.permits(uri) && self.grants(|grant| &grant.resources, uri)

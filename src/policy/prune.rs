@@ -1,6 +1,6 @@
 //! Takes out of a list answer what its principal may not see.
 //!
-//! Owns the reading of the four list results. Invariant: what stays, stays byte for byte; what
+//! Owns the reading of the four list results, and what an error may say about a resource. Invariant: what stays, stays byte for byte; what
 //! can't be read, goes.
 
 use std::fmt;
@@ -10,18 +10,32 @@ use serde_json::value::RawValue;
 
 use crate::{
     frame::{Frame, Slot},
-    policy::Access,
+    policy::{Access, Denied},
 };
 
 /// What to take out of an answer; usually nothing.
 #[derive(Debug, Clone)]
-pub struct Prune(Option<Box<(List, Access)>>);
+pub struct Prune(Option<Box<Change>>);
 
+#[derive(Debug, Clone)]
+enum Change {
+    /// A list loses what may not be seen.
+    List(List, Access),
+    /// An error about a resource says no more than that there is none: what its child doesn't
+    /// have is answered as what is hidden.
+    Missing(String),
+}
+
+/// The lists that a server has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum List {
+pub enum List {
+    /// `tools/list`.
     Tools,
+    /// `prompts/list`.
     Prompts,
+    /// `resources/list`.
     Resources,
+    /// `resources/templates/list`.
     Templates,
 }
 
@@ -45,7 +59,12 @@ impl Prune {
             "resources/templates/list" => List::Templates,
             _ => return Self(None),
         };
-        Self(Some(Box::new((list, access.clone()))))
+        Self(Some(Box::new(Change::List(list, access.clone()))))
+    }
+
+    /// For a request about one resource, where others are hidden.
+    pub(super) fn of_errors_about(uri: &str) -> Self {
+        Self(Some(Box::new(Change::Missing(uri.to_owned()))))
     }
 
     /// The answer without what must not be seen.
@@ -53,17 +72,35 @@ impl Prune {
     /// # Errors
     /// [`Unreadable`]: the answer must not pass at all.
     pub fn apply(&self, answer: Frame) -> Result<Frame, Unreadable> {
-        let (Some(pruned), Some(result)) = (&self.0, answer.result()) else {
-            return Ok(answer);
-        };
-        let (list, access) = &**pruned;
-        let result = prune(result, *list, access).ok_or(Unreadable)?;
-        Ok(answer.rewritten(&[(Slot::Result, &result)]))
+        match (self.0.as_deref(), answer.result()) {
+            (Some(Change::List(list, access)), Some(result)) => {
+                let result = prune(result, *list, access).ok_or(Unreadable)?;
+                Ok(answer.rewritten(&[(Slot::Result, &result)]))
+            }
+            (Some(Change::Missing(uri)), None) => {
+                let id = answer.id().unwrap_or_default();
+                let error = Denied::Resource(uri.clone()).response(id);
+                Frame::from_child(error).map_err(|_| Unreadable)
+            }
+            _ => Ok(answer),
+        }
     }
 }
 
 impl List {
-    fn field(self) -> &'static str {
+    /// The request for it.
+    #[must_use]
+    pub fn method(self) -> &'static str {
+        match self {
+            Self::Tools => "tools/list",
+            Self::Prompts => "prompts/list",
+            Self::Resources => "resources/list",
+            Self::Templates => "resources/templates/list",
+        }
+    }
+
+    /// The member of the result that holds it.
+    pub(super) fn field(self) -> &'static str {
         match self {
             Self::Tools => "tools",
             Self::Prompts => "prompts",
@@ -72,17 +109,22 @@ impl List {
         }
     }
 
-    fn keeps(self, access: &Access, item: &Members<'_>) -> bool {
+    /// What an item is called by, if that is clear.
+    pub(super) fn name_of(self, item: &Members<'_>) -> Option<String> {
         let key = match self {
             Self::Tools | Self::Prompts => "name",
             Self::Resources => "uri",
             Self::Templates => "uriTemplate",
         };
         let mut values = item.0.iter().filter(|(name, _)| name == key);
-        let (Some((_, value)), None) = (values.next(), values.next()) else {
-            return false;
-        };
-        let Ok(name) = serde_json::from_str::<String>(value.get()) else {
+        match (values.next(), values.next()) {
+            (Some((_, value)), None) => serde_json::from_str(value.get()).ok(),
+            _ => None,
+        }
+    }
+
+    fn keeps(self, access: &Access, item: &Members<'_>) -> bool {
+        let Some(name) = self.name_of(item) else {
             return false;
         };
         match self {
@@ -129,7 +171,7 @@ fn write_kept(out: &mut Vec<u8>, items: &[&RawValue], list: List, access: &Acces
 }
 
 /// The members of an object in their order, doubles included, values raw.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
+pub(super) struct Members<'a>(pub(super) Vec<(String, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Members<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -3,7 +3,7 @@
 //! Invariant: when a session has ended its calls are cancelled, its instance is given back, and its
 //! streams end when they were read.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -17,7 +17,7 @@ impl Session {
     /// Ends the session: what is in flight is cancelled, the instance given back, the streams end
     /// when they were read.
     pub fn end(&self, reason: EndReason) {
-        let lease = {
+        let (lease, _unanswered) = {
             let mut state = self.state.lock();
             if state.ended.is_some() {
                 return;
@@ -25,7 +25,7 @@ impl Session {
             state.ended = Some(reason);
             state.calls.clear();
             state.streams.finish();
-            state.lease.take()
+            (state.lease.take(), std::mem::take(&mut state.asked))
         };
         tracing::info!(
             session = self.number,
@@ -67,6 +67,7 @@ impl Session {
 
     /// Ends the session if its time is over.
     pub(crate) fn sweep(&self, now: Instant, config: &Config) {
+        self.record_unanswered(now);
         self.upstream.tick(now);
         let over = self.overdue(now, config);
         if over == Some(EndReason::NoStart) {
@@ -79,8 +80,12 @@ impl Session {
 
     fn overdue(&self, now: Instant, config: &Config) -> Option<EndReason> {
         let mut state = self.state.lock();
-        if self.principal.expired(SystemTime::now()) {
-            return Some(EndReason::Principal);
+        if state.credential.expired(SystemTime::now()) {
+            if !state.credential.is_renewable() {
+                return Some(EndReason::Principal);
+            }
+            // The principal may come back with a new one; until then it hears nothing.
+            state.streams.cut_all();
         }
         let start_timeout = self.backend.config().start_timeout;
         if state
@@ -95,6 +100,9 @@ impl Session {
             state.broken.get_or_insert(now);
         }
         state.streams.cut_stalled(now);
+        if let Some(before) = now.checked_sub(SILENCE) {
+            state.streams.break_silence(before);
+        }
         if state
             .broken
             .is_some_and(|since| since + config.resume_grace <= now)
@@ -114,8 +122,20 @@ impl Session {
 
     /// The child has not answered `initialize`: the client gets an error, the backend a failure.
     fn fail_start(&self) {
+        let state = self.state.lock();
+        let ticket = state.starting.as_ref().and_then(|starting| {
+            let ticket = state.calls.get(&starting.id).copied();
+            ticket.filter(|ticket| *ticket > 0)
+        });
+        drop(state);
+        if let Some(ticket) = ticket {
+            let failure = Failure::NotStarted;
+            self.upstream.give_up(self.number, ticket, failure);
+        }
         let mut state = self.state.lock();
-        if let Some(Starting { id, lane, .. }) = state.starting.take() {
+        if let Some(Starting { id, lane, .. }) = state.starting.take()
+            && state.calls.contains_key(&id)
+        {
             let error = peer::failure_error(&id, Failure::NotStarted);
             state.streams.answer(lane, Some(error));
         }
@@ -124,3 +144,6 @@ impl Session {
         }
     }
 }
+
+/// A POST that has heard nothing for so long becomes a stream.
+const SILENCE: Duration = Duration::from_secs(10);

@@ -32,10 +32,24 @@ impl Peer for Session {
     }
 
     fn request(&self, frame: Frame) -> bool {
-        self.send(frame)
+        let put = self.access().permits_from_child(&frame);
+        // Before the client can answer.
+        self.record_question(&frame, put);
+        if !put {
+            return false;
+        }
+        let id = frame.id_bytes();
+        let sent = self.send(frame);
+        if !sent {
+            self.record_unsent(id.as_deref());
+        }
+        sent
     }
 
     fn notify(&self, frame: Frame) {
+        if frame.method() == "notifications/cancelled" {
+            self.record_withdrawal(&frame);
+        }
         self.send(frame);
     }
 
@@ -81,7 +95,7 @@ impl Session {
         self.started(call, &frame);
         let shown = call.prune.apply(frame);
         match shown.and_then(|frame| self.access().redact(frame)) {
-            Ok(frame) => Ok(frame.bytes().clone()),
+            Ok(frame) => Ok(frame.into_bytes()),
             Err(error) => {
                 tracing::warn!(session = self.number, %error, "withheld an answer");
                 Err(failure_error(&call.id, Failure::Unreadable))
@@ -175,16 +189,7 @@ pub(crate) fn too_much(answer: Bytes) -> Bytes {
 
 /// How an answer is recorded.
 fn status_of(frame: &Frame) -> Status<'static> {
-    #[derive(serde::Deserialize)]
-    struct Error {
-        code: i64,
-    }
-    match frame.error() {
-        None => Status::Ok,
-        Some(error) => {
-            Status::Error(serde_json::from_slice::<Error>(error).map_or(0, |error| error.code))
-        }
-    }
+    frame.error_code().map_or(Status::Ok, Status::Error)
 }
 
 pub(crate) fn failure_status(failure: Failure) -> Status<'static> {

@@ -77,13 +77,16 @@ pub(crate) struct Bounds {
     pub(crate) waiting: usize,
     /// Shared by all sessions.
     pub(crate) budget: Arc<Budget>,
+    /// What may be kept of what was sent, shared by all sessions.
+    pub(crate) kept: Arc<Budget>,
 }
 
 /// The lanes of one session.
 #[derive(Debug)]
 pub(crate) struct Streams {
     bounds: Bounds,
-    lanes: BTreeMap<u32, Lane>,
+    /// Boxed: a map has room for eleven, and a session at rest has one.
+    lanes: BTreeMap<u32, Box<Lane>>,
     sent: VecDeque<Sent>,
     sent_bytes: usize,
     next_seq: u64,
@@ -101,6 +104,8 @@ struct Lane {
     waker: Option<Waker>,
     /// A POST that has got nothing yet.
     first: Option<oneshot::Sender<First>>,
+    /// Since when.
+    opened: Option<Instant>,
     /// Its client takes a stream.
     streams: bool,
     /// Answers still to come; `None` on the standing stream.
@@ -121,7 +126,7 @@ impl Streams {
         };
         Self {
             bounds,
-            lanes: BTreeMap::from([(STANDING, standing)]),
+            lanes: BTreeMap::from([(STANDING, Box::new(standing))]),
             sent: VecDeque::new(),
             sent_bytes: 0,
             next_seq: 2,
@@ -144,18 +149,19 @@ impl Streams {
             prime: Some(prime),
             delivered: prime,
             first: Some(first),
+            opened: Some(Instant::now()),
             streams,
             owed: Some(calls),
             ..Lane::default()
         };
-        self.lanes.insert(number, lane);
+        self.lanes.insert(number, Box::new(lane));
         (number, receiver)
     }
 
     /// Forgets a POST whose client left before it got anything: it can't ask for more.
     pub(crate) fn abandon(&mut self, lane: u32) {
         let unread = |lane: &Lane| lane.first.is_some() || lane.reader == Some(UNCLAIMED);
-        if self.lanes.get(&lane).is_some_and(unread) {
+        if self.lanes.get(&lane).is_some_and(|lane| unread(lane)) {
             self.cut(lane);
             self.lanes.remove(&lane);
         }
@@ -237,6 +243,19 @@ impl Streams {
         }
         lane.reader = Some(UNCLAIMED);
         true
+    }
+
+    /// Turns POSTs that have got nothing since `before` into streams, so that proxies and clients
+    /// see that they live.
+    pub(crate) fn break_silence(&mut self, before: Instant) {
+        let silent =
+            |lane: &&mut Box<Lane>| lane.streams && lane.opened.is_some_and(|at| at <= before);
+        for lane in self.lanes.values_mut().filter(silent) {
+            if let Some(first) = lane.first.take() {
+                lane.reader = Some(UNCLAIMED);
+                let _ = first.send(First::Stream);
+            }
+        }
     }
 
     /// Lets a reader take over a lane; `after` is the last event that it has.
@@ -355,6 +374,15 @@ impl Streams {
         self.lanes.retain(|_, lane| lane.reader.is_some());
     }
 
+    /// Takes all lanes from their readers; what waited can be asked for again.
+    pub(crate) fn cut_all(&mut self) {
+        let read = |lane: &Lane| lane.reader.is_some_and(|reader| reader != UNCLAIMED);
+        let lanes = self.lanes.iter().filter(|(_, lane)| read(lane));
+        for lane in lanes.map(|(n, _)| *n).collect::<Vec<_>>() {
+            self.cut(lane);
+        }
+    }
+
     /// Takes lanes from readers that take nothing.
     pub(crate) fn cut_stalled(&mut self, now: Instant) {
         let stalled = |lane: &Lane| lane.waiting.is_some_and(|since| since + STALL <= now);
@@ -424,7 +452,7 @@ impl Streams {
     /// Removes a POST's lane when nothing more will come on it and nobody reads it.
     fn settle(&mut self, number: u32) {
         let over = |lane: &Lane| lane.owed == Some(0) && lane.reader.is_none();
-        if self.lanes.get(&number).is_some_and(over) {
+        if self.lanes.get(&number).is_some_and(|lane| over(lane)) {
             self.lanes.remove(&number);
         }
     }
@@ -432,6 +460,7 @@ impl Streams {
 
 impl Drop for Streams {
     fn drop(&mut self) {
+        self.forget_all();
         for event in self.lanes.values_mut().flat_map(|lane| &mut lane.live) {
             self.bounds.budget.give_back(event);
         }
@@ -457,3 +486,6 @@ pub(crate) const STANDING: u32 = 0;
 const UNCLAIMED: u64 = 0;
 /// Waits for one reader even when the budget of all is used up.
 const FREE: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,8 @@ use crate::{
     policy::Access,
     principal::Principal,
     session::{
-        Bounds, Budget, Config, EndReason, Session, SessionId, State, Streams, Transport, Upstream,
+        Asked, Bounds, Budget, Config, EndReason, Session, SessionId, State, Streams, Transport,
+        Upstream,
     },
 };
 
@@ -49,6 +50,8 @@ pub struct Table {
     /// What may wait for readers, of everybody and of each principal.
     budget: Arc<Budget>,
     shares: Mutex<HashMap<Principal, Weak<Budget>>>,
+    /// What may be kept for `Last-Event-ID`, of everybody.
+    kept: Arc<Budget>,
     log: audit::Current,
 }
 
@@ -81,6 +84,9 @@ impl Table {
             counts: Mutex::default(),
             budget,
             shares: Mutex::default(),
+            kept: Arc::new(Budget::new(
+                config.replay_buffer.saturating_mul(FULL_BUFFERS),
+            )),
             log,
         })
     }
@@ -252,6 +258,7 @@ fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Openin
         replay: config.replay_buffer,
         waiting: config.max_waiting,
         budget: table.share(&principal, config.max_waiting + SLACK),
+        kept: table.kept.clone(),
     };
     let now = Instant::now();
     Arc::new_cyclic(|me| Session {
@@ -260,7 +267,7 @@ fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Openin
         audit_digest: audit::SessionDigest::of(&id.text()),
         client: opening.client,
         number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
-        principal,
+        principal: principal.clone(),
         transport: opening.transport,
         backend: opening.lease.backend().clone(),
         upstream: Upstream::new(opening.lease.instance().clone()),
@@ -269,6 +276,7 @@ fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Openin
             streams: Streams::new(bounds),
             calls: HashMap::new(),
             access: opening.access,
+            credential: principal,
             version: None,
             begun: false,
             ready: false,
@@ -279,6 +287,7 @@ fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Openin
             // A standing stream that never comes is as good as one that broke.
             broken: (opening.transport == Transport::Sse).then_some(now),
             lease: Some(opening.lease),
+            asked: Asked::default(),
             ended: None,
         }),
         table: Arc::downgrade(table),
@@ -288,6 +297,9 @@ fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Openin
 
 /// The longest message grows a little when it gets its client's id.
 const SLACK: usize = 64 * 1024;
+/// So many replay buffers may be full at once. Few ever hold more than a few events; beyond that a
+/// session keeps less, and its client may have to begin anew after a break.
+const FULL_BUFFERS: usize = 256;
 /// How often sessions are looked over.
 const SWEEP: Duration = Duration::from_millis(500);
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::time::Instant;
 
 use crate::{
-    backend::{Call, CallError, Instance, Peer, PeerId},
+    backend::{Call, CallError, Failure, Instance, Peer, PeerId},
     bridge::legacy::Bridge,
     frame::Frame,
 };
@@ -81,6 +81,13 @@ impl Upstream {
         match self.bridge() {
             None => self.direct.cancel(peer, ticket, frame),
             Some(bridge) => bridge.cancel(ticket, frame),
+        }
+    }
+
+    /// As [`Instance::give_up`]. A bridge begins no call before its child has started.
+    pub(super) fn give_up(&self, peer: PeerId, ticket: u64, failure: Failure) {
+        if self.bridge().is_none() {
+            self.direct.give_up(peer, ticket, failure);
         }
     }
 

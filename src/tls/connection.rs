@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use rustls::Error as RustlsError;
+use rustls::{Error as RustlsError, pki_types::CertificateDer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::TcpStream,
@@ -43,6 +43,17 @@ pub enum HandshakeError {
     /// The socket failed.
     #[error("the socket failed during the handshake: {0}")]
     Io(io::Error),
+}
+
+impl HandshakeError {
+    /// True when the client's certificate is to blame, or that there was none.
+    #[must_use]
+    pub fn is_of_certificate(&self) -> bool {
+        matches!(
+            self,
+            Self::Tls(RustlsError::InvalidCertificate(_) | RustlsError::NoCertificatesPresented)
+        )
+    }
 }
 
 impl From<io::Error> for HandshakeError {
@@ -136,6 +147,15 @@ impl Connection {
         match self {
             Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => Protocol::H2,
             Self::Plain(_) | Self::Tls(_) => Protocol::H1,
+        }
+    }
+
+    /// What the client showed and TLS has verified, its own certificate first.
+    #[must_use]
+    pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
+        match self {
+            Self::Plain(_) => &[],
+            Self::Tls(stream) => stream.get_ref().1.peer_certificates().unwrap_or_default(),
         }
     }
 

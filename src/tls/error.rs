@@ -96,6 +96,20 @@ pub enum TlsError {
     /// The self-signed certificate couldn't be made.
     #[error("cannot make a self-signed certificate: {0}")]
     Make(#[from] rcgen::Error),
+    /// There is no `BEGIN X509 CRL` in the file.
+    #[error("{} holds no revocation list (a PEM block that begins with BEGIN X509 CRL)", path.display())]
+    NoList {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Client certificates can't be checked with what is in the file.
+    #[error("client certificates can't be checked with {}: {source}", path.display())]
+    Clients {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: rustls::server::VerifierBuilderError,
+    },
     /// rustls couldn't be set up.
     #[error("cannot set up TLS: {0}")]
     Setup(rustls::Error),

@@ -126,7 +126,7 @@ fn digest_of(cert: Option<&[u8]>, key: Option<&[u8]>) -> [u8; 32] {
     whole.finalize().into()
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     let read = || {
         let mut bytes = Vec::new();
         let read = File::open(path)?

@@ -25,6 +25,7 @@ fn self_signed(dir: &TempDir, names: &[&str]) -> Config {
             names: names.iter().map(|name| (*name).to_owned()).collect(),
         },
         keylog: false,
+        clients: None,
     }
 }
 
@@ -42,6 +43,7 @@ fn files_in(dir: &TempDir) -> (PathBuf, PathBuf, Config) {
         Config {
             source,
             keylog: false,
+            clients: None,
         },
     )
 }
@@ -254,6 +256,7 @@ fn an_expired_certificate_is_a_problem() {
     let found = validate(&Config {
         source,
         keylog: false,
+        clients: None,
     });
     assert!(matches!(found[..], [TlsError::Expired { .. }]), "{found:?}");
 }
@@ -273,6 +276,7 @@ fn validation_makes_nothing() {
     let found = validate(&Config {
         source,
         keylog: false,
+        clients: None,
     });
     assert!(matches!(found[..], [TlsError::Read { .. }]));
 }
@@ -386,6 +390,7 @@ async fn without_tls_the_connection_is_ready_at_once() {
     let config = Config {
         source: Source::None,
         keylog: true,
+        clients: None,
     };
     let acceptor = Acceptor::load(&config).unwrap();
     assert!(!acceptor.is_tls());

@@ -11,6 +11,7 @@ mod escape;
 mod host;
 mod launch;
 mod observe;
+mod sandbox;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -43,6 +44,8 @@ fn config(command: &[&str]) -> Config {
         env: Vec::new(),
         inherit_env: Vec::new(),
         stop_timeout: Duration::from_secs(1),
+        sandbox: gatehouse::sandbox::Config::off(),
+        installed: None,
     }
 }
 

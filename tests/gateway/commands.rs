@@ -289,3 +289,36 @@ async fn a_command_that_cant_be_wrapped_is_refused_in_words() {
         assert!(said.contains(word), "{arguments:?}: {said}");
     }
 }
+
+#[test]
+fn check_says_where_a_port_is_taken_and_an_audit_log_has_no_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address");
+    let file = folder.path().join("proxy.toml");
+    let check = |audit: &str| {
+        let text = format!(
+            "[server]\nlisten = \"{address}\"\n[server.tls]\nself_signed = true\n\
+             [auth]\nanonymous = true\n[backends.m]\ncommand = [\"/bin/sh\"]\n\
+             [audit]\npath = \"{audit}\"\n"
+        );
+        fs::write(&file, text).expect("a file");
+        let mut command = Command::new(binary());
+        let output = command.arg("check").arg("--config").arg(&file).output();
+        let output = output.expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    let (code, said) = check("audit.jsonl");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("another program already listens there"),
+        "{said}"
+    );
+    assert!(said.contains("proxy.toml:2:10"), "{said}");
+    // A folder is no file; both are told at once.
+    let (code, said) = check(".");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("already listens there"), "{said}");
+    assert!(said.contains("proxy.toml:10:8"), "{said}");
+}

@@ -7,7 +7,7 @@ use crate::rig::{
     client::{Reply, assert_error},
     events::Events,
     mcp::{Mcp, NEWEST, Sse, initialize, text_of, tool_call},
-    until,
+    soon, until,
 };
 
 /// The seconds that a refusal asks for, which header and data agree on.
@@ -148,6 +148,12 @@ async fn in_flight(mcp: &Mcp, id: i64) -> Events {
     stream
 }
 
+/// Waits for a place.
+async fn free(mcp: &Mcp) {
+    let place = async { while mcp.call("self", json!({})).await["error"]["code"] == -32013 {} };
+    soon("a place", place).await;
+}
+
 #[tokio::test]
 async fn a_place_in_flight_comes_back_however_its_call_ends() {
     let rig =
@@ -168,14 +174,16 @@ async fn a_place_in_flight_comes_back_however_its_call_ends() {
         .await;
     assert_eq!(cancel.status, 202);
     cancelled.rest().await;
-    other.text("self", json!({})).await;
+    // The child may still work on it, and doesn't say when it is done.
+    refused().await;
+    free(&other).await;
 
     // An error, and the end of the session.
     mcp.call("fail", json!({"message": "m"})).await;
     let _ended = in_flight(&mcp, 3).await;
     refused().await;
     assert_eq!(mcp.delete().await.status, 204);
-    other.text("self", json!({})).await;
+    free(&other).await;
 
     // A crash.
     let mcp = Mcp::open(&rig, "m", ALICE).await;
@@ -275,4 +283,37 @@ async fn who_waits_as_long_as_he_is_told_gets_in() {
     let told = std::time::Instant::now();
     until("the time that was told", || told.elapsed().as_secs() >= 1).await;
     mcp.text("pid", json!({})).await;
+}
+
+#[tokio::test]
+async fn who_calls_and_cancels_in_a_loop_has_no_more_done_at_once() {
+    let rig = Rig::start(
+        "[audit]\npath = \"audit.jsonl\"\n[backends.m]\ncommand = [\"misbehave\"]\n\
+         limits = { concurrency = 2 }",
+    )
+    .await;
+    let mcp = Mcp::open(&rig, "m", ALICE).await;
+    for id in 0..2 {
+        let body = call(id, "slow", json!({"ms": 600_000}));
+        let slow = tokio::spawn(mcp.ask("POST").json(body).send());
+        loop {
+            let cancelled = json!({"requestId": id});
+            mcp.notify("notifications/cancelled", cancelled).await;
+            if slow.is_finished() {
+                break;
+            }
+        }
+        assert_eq!(slow.await.expect("an answer").status, 202);
+    }
+    let third = mcp.post(call(9, "echo", json!({}))).await;
+    assert_limited(&third, &json!(9), 1);
+    let log = rig.folder().join("audit.jsonl");
+    until("the outcomes in the audit log", || {
+        let log = std::fs::read_to_string(&log).unwrap_or_default();
+        log.matches(r#""status":"cancelled""#).count() == 2
+    })
+    .await;
+    // Others have places of their own.
+    let other = Mcp::open(&rig, "m", BOB).await;
+    assert_eq!(other.text("echo", json!({"text": "hi"})).await, "hi");
 }

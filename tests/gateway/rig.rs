@@ -4,8 +4,11 @@
 //! [`mcp`] for sessions, [`events`] for streams, [`raw`] for bytes that no client library would
 //! send. Invariants: every wait has an end; a gateway ends with its rig, by its process id.
 
+pub(crate) mod authority;
 pub(crate) mod client;
 pub(crate) mod events;
+pub(crate) mod events_log;
+pub(crate) mod issuer;
 pub(crate) mod mcp;
 pub(crate) mod modern;
 pub(crate) mod raw;

@@ -36,7 +36,8 @@ macro_rules! cells {
 }
 
 cells! {
-    revision_2025_11_25: "2025-11-25" requires 30, of legacy;
+    revision_2025_11_25: "2025-11-25" requires 30, of legacy modern;
+    revision_2026_07_28: "2026-07-28" requires 37, of legacy modern;
 }
 
 /// Runs what a revision requires in front of a server of one era.
@@ -54,7 +55,7 @@ fn check(revision: &str, era: &str, count: usize) {
         .arg(repository().join("tests/conformance/authorize.mjs"))
         .arg(suite)
         .args(["server", "--requirements", revision, "--url"])
-        .arg(gateway.url(&format!("conformance-{era}"), "mcp"))
+        .arg(gateway.url(&format!("conformance_{era}"), "mcp"))
         .arg("-o")
         .arg(&results)
         .env("GATEHOUSE_KEY", KEY)

@@ -123,7 +123,8 @@ impl Gateway {
 
     /// The plan for a server, with the names of this gateway's folders in it.
     fn plan(&self, server: &str, own: &str) -> String {
-        let path = repository().join(format!("tests/clients/plans/{server}.json"));
+        let kind = server.split('_').next().unwrap_or(server);
+        let path = repository().join(format!("tests/clients/plans/{kind}.json"));
         let text = fs::read_to_string(path).expect("the plan is there");
         let place = |name: &str| self.dir.join(name).display().to_string();
         text.replace("${OWN}", own)
@@ -173,9 +174,7 @@ fn configuration(dir: &Path, port: u16) -> String {
         "--repository",
         dir.join("repository")
     ]);
-    let conformance = |era: &str| json!([conformance_server(), "--era", era]);
-    let legacy = conformance("legacy");
-    let modern = conformance("modern");
+    let both_eras = both_eras(&deps);
     format!(
         r#"
 [server]
@@ -211,11 +210,36 @@ warm = 1
 command = {git}
 isolation = "shared"
 
-[backends.conformance-legacy]
+{both_eras}
+"#
+    )
+}
+
+/// Backends that speak the revision without sessions, or both, or could but may not.
+fn both_eras(deps: &Path) -> String {
+    let conformance = |era: &str| json!([conformance_server(), "--era", era]);
+    let legacy = conformance("legacy");
+    let modern = conformance("modern");
+    let asks = repository().join("tests/servers/python2/asks.py");
+    let asks = json!([deps.join("python2/bin/python"), asks]);
+    format!(
+        r#"
+[backends.conformance_legacy]
 command = {legacy}
 
-[backends.conformance-modern]
+[backends.conformance_modern]
 command = {modern}
+
+[backends.asks_auto]
+command = {asks}
+
+[backends.asks_legacy]
+command = {asks}
+protocol = "legacy"
+
+[backends.asks_modern]
+command = {asks}
+protocol = "modern"
 "#
     )
 }

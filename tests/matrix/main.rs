@@ -33,7 +33,7 @@ macro_rules! matrix {
     ($($client:ident { $($transport:ident)* })*) => {
         $(mod $client {
             $(mod $transport {
-                matrix!(@servers $client $transport: everything filesystem memory time git);
+                matrix!(@servers $client $transport);
 
                 #[test]
                 fn a_wrong_key_is_refused() {
@@ -42,7 +42,15 @@ macro_rules! matrix {
             })*
         })*
     };
-    (@servers $client:ident $transport:ident: $($server:ident)*) => {
+    // It can't be asked anything, and takes seconds for each step.
+    (@servers inspector $transport:ident) => {
+        matrix!(@tests inspector $transport: everything filesystem memory time git);
+    };
+    (@servers $client:ident $transport:ident) => {
+        matrix!(@tests $client $transport: everything filesystem memory time git
+            conformance_legacy conformance_modern asks_auto asks_legacy asks_modern);
+    };
+    (@tests $client:ident $transport:ident: $($server:ident)*) => {
         $(#[test]
         fn $server() {
             crate::check(stringify!($client), stringify!($transport), stringify!($server));
@@ -52,11 +60,18 @@ macro_rules! matrix {
 
 matrix! {
     typescript1 { sse http }
+    typescript2 { http }
     python1 { sse http }
     python2 { sse http }
     inspector { sse http }
     rmcp { http }
+    rmcp_auto { http }
 }
+
+/// The revision without sessions.
+const MODERN: &str = "2026-07-28";
+/// The clients that find out whether a server speaks it.
+const PROBING: [&str; 3] = ["typescript2", "python2", "rmcp_auto"];
 
 /// Runs one client's plan for one server.
 fn check(client: &str, transport: &str, server: &str) {
@@ -72,10 +87,18 @@ fn check(client: &str, transport: &str, server: &str) {
         panic!("{client} over {transport} with {server} failed:\n{said}\ngateway:\n{log}");
     }
     if client != "inspector" {
-        assert_eq!(
-            report["skipped"],
-            json!([]),
-            "a full client does every step"
+        let modern = report["protocol"] == MODERN;
+        let probes = transport == "http" && PROBING.contains(&client);
+        assert_eq!(modern, probes, "it speaks {}", report["protocol"]);
+        let skipped = report["skipped"].as_array().expect("a list");
+        let needless = skipped.iter().filter(|step| {
+            let step = step.as_str().expect("a text");
+            !(modern && step.ends_with("(session)"))
+        });
+        let needless: Vec<_> = needless.collect();
+        assert!(
+            needless.is_empty(),
+            "a full client does every step: {needless:?}"
         );
     }
 }

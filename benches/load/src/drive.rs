@@ -27,6 +27,8 @@ pub struct Plan {
     pub measure: Duration,
     /// Calls that haven't come back this long after the last one was sent are lost.
     pub drain: Duration,
+    /// What a client waits after a refusal; zero: it asks again at once, as none should.
+    pub patience: Duration,
     /// What each call is.
     pub shape: Shape,
     /// The server's process, for its processor time and memory.
@@ -157,7 +159,10 @@ pub async fn open_all(target: &Target, plan: &Plan, run: &Rc<Run>) -> anyhow::Re
 /// # Errors
 /// A session that can't be opened. Faults of single calls are counted, not returned.
 pub async fn load(target: &Target, plan: &Plan) -> anyhow::Result<Report> {
-    let run = Rc::new(Run::new(plan.shape, plan.inflight));
+    let run = Rc::new(Run {
+        patience: plan.patience,
+        ..Run::new(plan.shape, plan.inflight)
+    });
     let opening = Instant::now();
     let sessions = open_all(target, plan, &run).await?;
     let opened_in = opening.elapsed();

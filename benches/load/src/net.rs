@@ -1,14 +1,16 @@
 //! Where the server is, and connections to it: plain or TLS, nothing of HTTP.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, bail};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
 /// A byte stream of either kind.
@@ -24,6 +26,13 @@ pub struct Endpoint {
     pub path: String,
     host: String,
     tls: Option<TlsConnector>,
+    sources: Option<Arc<Sources>>,
+}
+
+/// Loopback addresses to come from, in turns: a server may limit what one address opens.
+struct Sources {
+    count: u32,
+    next: AtomicU32,
 }
 
 impl Endpoint {
@@ -51,7 +60,17 @@ impl Endpoint {
             path: path.to_owned(),
             host: host.trim_matches(['[', ']']).to_owned(),
             tls,
+            sources: None,
         })
+    }
+
+    /// Connections to 127.0.0.1 come from `count` addresses in turns.
+    #[must_use]
+    pub fn from_sources(mut self, count: u8) -> Self {
+        let next = AtomicU32::new(0);
+        let count = u32::from(count.max(1));
+        self.sources = (count > 1).then(|| Arc::new(Sources { count, next }));
+        self
     }
 
     /// The same server, another path.
@@ -74,13 +93,28 @@ impl Endpoint {
     /// # Errors
     /// What the socket or the handshake says.
     pub async fn connect(&self) -> io::Result<Box<dyn Io>> {
-        let socket = TcpStream::connect(&self.authority).await?;
+        let socket = match &self.sources {
+            None => TcpStream::connect(&self.authority).await?,
+            Some(sources) => sources.connect(&self.authority).await?,
+        };
         socket.set_nodelay(true)?;
         let Some(tls) = &self.tls else {
             return Ok(Box::new(socket));
         };
         let name = ServerName::try_from(self.host.clone()).map_err(io::Error::other)?;
         Ok(Box::new(tls.connect(name, socket).await?))
+    }
+}
+
+impl Sources {
+    async fn connect(&self, authority: &str) -> io::Result<TcpStream> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed) % self.count;
+        let source = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + number);
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((source, 0).into())?;
+        socket
+            .connect(authority.parse().map_err(io::Error::other)?)
+            .await
     }
 }
 

@@ -41,14 +41,7 @@ const NANOS_IN_US: u64 = 1_000;
 pub fn cpu(pid: u32) -> Cpu {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     let mut ticks_of = HashMap::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(id) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<u32>().ok())
-        else {
-            continue;
-        };
+    for id in processes() {
         if let Some((parent, ticks)) = stat(id) {
             children.entry(parent).or_default().push(id);
             ticks_of.insert(id, ticks);
@@ -84,6 +77,35 @@ pub fn memory(pid: u32) -> Memory {
         rss: field("Rss:"),
         pss: field("Pss:"),
     }
+}
+
+/// Living descendants of `pid`.
+#[must_use]
+pub fn descendants(pid: u32) -> usize {
+    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+    for id in processes() {
+        if let Some((parent, _)) = stat(id) {
+            children.entry(parent).or_default().push(id);
+        }
+    }
+    let mut open = children.remove(&pid).unwrap_or_default();
+    let mut count = 0;
+    while let Some(id) = open.pop() {
+        count += 1;
+        open.extend(children.remove(&id).unwrap_or_default());
+    }
+    count
+}
+
+/// Open descriptors of `pid`.
+#[must_use]
+pub fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+fn processes() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// Parent and ticks in user and kernel mode. The name may hold anything, so fields count from its

@@ -24,6 +24,8 @@ pub struct Run {
     pub shape: Shape,
     /// Calls in flight in each session.
     pub inflight: usize,
+    /// What a worker waits after a refusal.
+    pub patience: Duration,
     /// Set by the driver.
     pub phase: Cell<Phase>,
     /// Calls sent, over all phases.
@@ -60,6 +62,7 @@ impl Run {
         Self {
             shape,
             inflight,
+            patience: Duration::ZERO,
             phase: Cell::new(Phase::Warm),
             sent: Cell::new(0),
             finished: Cell::new(0),

@@ -14,7 +14,7 @@ use std::{
 use nix::unistd::{AccessFlags, access};
 
 use super::{Config, SpawnError, spec::Spec};
-use crate::pin::Surroundings;
+use crate::{pin::Surroundings, sandbox::Profile};
 
 /// What every child gets of the gateway's environment, where the gateway has it.
 const BASE_ENV: [&str; 5] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR"];
@@ -33,7 +33,7 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// [`SpawnError::Launch`] when the gateway's own working directory is gone.
 pub fn resolve(config: &Config) -> Result<PathBuf, SpawnError> {
     let cwd = working_directory(config)?;
-    find(config, &cwd, &environment(config))
+    find(config, &cwd, &environment(config, None))
 }
 
 /// What `config` starts, and where, with everything that it is started with.
@@ -42,7 +42,7 @@ pub fn resolve(config: &Config) -> Result<PathBuf, SpawnError> {
 ///
 /// As [`resolve`].
 pub fn surroundings(config: &Config) -> Result<Surroundings, SpawnError> {
-    let spec = prepare(config)?;
+    let spec = prepare(config, None)?;
     Ok(Surroundings {
         program: spec.program.into(),
         argv: config.command.clone(),
@@ -51,16 +51,18 @@ pub fn surroundings(config: &Config) -> Result<Surroundings, SpawnError> {
     })
 }
 
-/// All that the last launcher stage needs to become the command.
-pub(super) fn prepare(config: &Config) -> Result<Spec, SpawnError> {
+/// All that the last launcher stage needs to become the command, but for its sandbox. `tmp` is the
+/// folder of the instance's own, if it has one.
+pub(super) fn prepare(config: &Config, tmp: Option<&Path>) -> Result<Spec, SpawnError> {
     let cwd = working_directory(config)?;
-    let env = environment(config);
+    let env = environment(config, tmp);
     let program = find(config, &cwd, &env)?;
     let spec = Spec {
         program: program.into_os_string(),
         cwd: cwd.into_os_string(),
-        argv: config.command.iter().map(OsString::from).collect(),
+        argv: argv(config).iter().map(OsString::from).collect(),
         env,
+        sandbox: Vec::new(),
     };
     spec.check()
         .map_err(|reason| io::Error::new(io::ErrorKind::InvalidInput, reason))?;
@@ -78,18 +80,37 @@ fn working_directory(config: &Config) -> Result<PathBuf, SpawnError> {
     Ok(std::path::absolute(cwd)?)
 }
 
+/// What is run: the packages that were installed for it, or the command itself.
+fn argv(config: &Config) -> &[String] {
+    config
+        .installed
+        .as_ref()
+        .map_or(&config.command, |installed| &installed.command)
+}
+
 /// Base, then `inherit_env`, then `env`; a later value replaces an earlier one.
-fn environment(config: &Config) -> Vec<(OsString, OsString)> {
+///
+/// With `strict` the gateway's HOME and TMPDIR are closed, and a program that finds them so may
+/// fail: both are the instance's own folder, unless the backend asks for others.
+fn environment(config: &Config, tmp: Option<&Path>) -> Vec<(OsString, OsString)> {
+    let tmp = tmp.filter(|_| config.sandbox.profile == Profile::Strict);
+    let own = |name: &str| match tmp {
+        Some(tmp) if matches!(name, "HOME" | "TMPDIR") => Some(tmp.into()),
+        _ => env::var_os(name),
+    };
+    let asked = config.inherit_env.iter().map(String::as_str);
     let inherited = BASE_ENV
         .into_iter()
-        .chain(config.inherit_env.iter().map(String::as_str))
-        .filter_map(|name| Some((name.into(), env::var_os(name)?)));
-    let own = config
+        .filter_map(|name| Some((name.into(), own(name)?)))
+        .chain(asked.filter_map(|name| Some((name.into(), env::var_os(name)?))));
+    let tmp = tmp.map(|tmp| (OsString::from("TMPDIR"), tmp.into()));
+    let inherited = tmp.into_iter().chain(inherited);
+    let set = config
         .env
         .iter()
         .map(|(name, value)| (name.into(), value.expose().into()));
     let mut all: Vec<(OsString, OsString)> = Vec::new();
-    for (name, value) in inherited.chain(own) {
+    for (name, value) in inherited.chain(set) {
         match all.iter_mut().find(|(known, _)| *known == name) {
             Some(known) => known.1 = value,
             None => all.push((name, value)),
@@ -99,7 +120,7 @@ fn environment(config: &Config) -> Vec<(OsString, OsString)> {
 }
 
 fn find(config: &Config, cwd: &Path, env: &[(OsString, OsString)]) -> Result<PathBuf, SpawnError> {
-    let name = config.command.first().map_or("", String::as_str);
+    let name = argv(config).first().map_or("", String::as_str);
     if name.is_empty() {
         return Err(SpawnError::NotFound(String::new()));
     }

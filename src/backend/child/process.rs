@@ -24,7 +24,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Containment, launcher};
+use super::{Containment, launcher, tmp::Tmp};
 use crate::drain::Drain;
 
 /// How a command ended.
@@ -57,9 +57,10 @@ impl Process {
     pub(super) fn spawn(
         command: &mut Command,
         containment: Containment,
+        tmp: Option<Tmp>,
         tasks: &Drain,
     ) -> io::Result<Self> {
-        let root = Root::spawn(command, containment)?;
+        let root = Root::spawn(command, containment, tmp)?;
         let pid = root.pid;
         // One order to terminate and one to kill, at most.
         let (orders, inbox) = mpsc::channel(2);
@@ -126,10 +127,16 @@ struct Root {
     serial: u64,
     containment: Containment,
     ended: bool,
+    /// Goes when the tree has.
+    _tmp: Option<Tmp>,
 }
 
 impl Root {
-    fn spawn(command: &mut Command, containment: Containment) -> io::Result<Self> {
+    fn spawn(
+        command: &mut Command,
+        containment: Containment,
+        tmp: Option<Tmp>,
+    ) -> io::Result<Self> {
         // Held over the spawn: a child that is not yet in the register would pass for a stray.
         let mut register = REGISTER.lock();
         let child = command.spawn()?;
@@ -143,6 +150,7 @@ impl Root {
             serial,
             containment,
             ended: false,
+            _tmp: tmp,
         })
     }
 

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::unix::pipe,
@@ -20,8 +21,13 @@ use tokio::{
     time::{error::Elapsed, timeout},
 };
 
-use super::{Child, Config, Exit, Process, SpawnError, command, launcher, process, spec::Spec};
-use crate::drain::Drain;
+use super::{
+    Child, Config, Exit, Process, SpawnError, command, launcher, process, spec::Spec, tmp::Tmp,
+};
+use crate::{
+    drain::Drain,
+    sandbox::{self, Machine, Plan, Profile},
+};
 
 /// What keeps the descendants of a command together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +58,7 @@ impl fmt::Display for Containment {
 pub struct Spawner {
     launcher: Arc<Path>,
     containment: Containment,
+    own_files: Arc<Mutex<Vec<PathBuf>>>,
     tasks: Drain,
 }
 
@@ -82,6 +89,7 @@ impl Spawner {
         let mut spawner = Self {
             launcher: launcher.into(),
             containment: strongest,
+            own_files: Arc::default(),
             tasks,
         };
         if let Err(reason) = spawner.probe().await {
@@ -100,6 +108,7 @@ impl Spawner {
         Self {
             launcher: launcher.into(),
             containment,
+            own_files: Arc::default(),
             tasks,
         }
     }
@@ -110,28 +119,82 @@ impl Spawner {
         self.containment
     }
 
+    /// Names the files and folders that no sandboxed child may reach: the gateway's own. It holds
+    /// for children that are started from now on.
+    pub fn hide(&self, own_files: Vec<PathBuf>) {
+        *self.own_files.lock() = own_files;
+    }
+
     /// Starts the command of `config`.
     ///
     /// Returns when the launcher runs and has been told what to start. Should exec itself fail,
     /// the command ends with code 126 or 127 and the reason on its stderr; with 125 when a stage
-    /// of the launcher does.
+    /// of the launcher does, or the sandbox can't be enforced.
     ///
     /// # Errors
     ///
     /// See [`SpawnError`].
     pub async fn spawn(&self, config: &Config) -> Result<Child, SpawnError> {
-        let spec = command::prepare(config)?;
+        let (spec, tmp) = self.prepare(config)?;
         if self.containment == Containment::Group {
-            return Ok(self.start(direct_command(&spec))?);
+            return Ok(self.start(direct_command(&spec), tmp)?);
         }
-        let mut child = self.start(self.launcher_command())?;
+        let mut child = self.start(self.launcher_command(tmp.as_ref()), tmp)?;
         timeout(TELL_TIMEOUT, child.stdin.write_all(&spec.encode()))
             .await
             .map_err(timed_out)??;
         Ok(child)
     }
 
-    fn start(&self, mut command: Command) -> io::Result<Child> {
+    /// Whether the sandbox of `config` can be enforced: all of it is applied to a process that then
+    /// ends without becoming the command.
+    ///
+    /// # Errors
+    ///
+    /// As [`Spawner::spawn`]; with the reason if it can't.
+    pub async fn examine(&self, config: &Config) -> Result<(), SpawnError> {
+        let (mut spec, tmp) = self.prepare(config)?;
+        if self.containment == Containment::Group {
+            return Ok(());
+        }
+        spec.argv.clear();
+        let (command, spec) = (self.launcher_command(tmp.as_ref()), spec.encode());
+        let told = self.ask(command, tmp, &spec).await;
+        told.map_err(SpawnError::Unconfined)
+    }
+
+    /// All that the launcher has to know, and the folder of the instance's own.
+    fn prepare(&self, config: &Config) -> Result<(Spec, Option<Tmp>), SpawnError> {
+        let sandbox = &config.sandbox;
+        let tmp = match sandbox.profile {
+            Profile::Strict => {
+                let user = sandbox.user.as_ref().map(|user| (user.uid, user.gid));
+                // In a namespace it is only where another file system is mounted.
+                let owner = user.filter(|_| self.containment == Containment::Reaper);
+                Some(Tmp::make(owner)?)
+            }
+            Profile::Off | Profile::Basic => None,
+        };
+        let mut spec = command::prepare(config, tmp.as_ref().map(Tmp::path))?;
+        let command = sandbox::Command {
+            program: Path::new(&spec.program),
+            cwd: Path::new(&spec.cwd),
+            argv: &spec.argv,
+            env: &spec.env,
+            packages: config.installed.as_ref().map(|it| it.folder.as_path()),
+            tmp: tmp.as_ref().map(Tmp::path),
+        };
+        let machine = Machine {
+            namespaces: self.containment == Containment::Namespace,
+            uid: nix::unistd::geteuid().as_raw(),
+            own_files: self.own_files.lock().clone(),
+        };
+        let plan = Plan::new(sandbox, &command, &machine)?;
+        spec.sandbox = plan.map(|plan| plan.encode()).unwrap_or_default();
+        Ok((spec, tmp))
+    }
+
+    fn start(&self, mut command: Command, tmp: Option<Tmp>) -> io::Result<Child> {
         let (their_stdin, stdin) = io::pipe()?;
         let (stdout, their_stdout) = io::pipe()?;
         let (stderr, their_stderr) = io::pipe()?;
@@ -139,7 +202,7 @@ impl Spawner {
             .stdin(their_stdin)
             .stdout(their_stdout)
             .stderr(their_stderr);
-        let process = Process::spawn(&mut command, self.containment, &self.tasks)?;
+        let process = Process::spawn(&mut command, self.containment, tmp, &self.tasks)?;
         // The builder still holds the child's ends: with them stdout would never end.
         drop(command);
         Ok(Child {
@@ -150,11 +213,12 @@ impl Spawner {
         })
     }
 
-    fn launcher_command(&self) -> Command {
+    fn launcher_command(&self, tmp: Option<&Tmp>) -> Command {
         let mut command = new_command(self.launcher.as_os_str());
         command
             .arg0(env!("CARGO_CRATE_NAME"))
-            .args(launcher::arguments(self.containment));
+            .args(launcher::arguments(self.containment))
+            .args(tmp.map(Tmp::path));
         command
     }
 
@@ -163,15 +227,22 @@ impl Spawner {
         if self.containment == Containment::Group {
             return Ok(());
         }
+        self.ask(self.launcher_command(None), None, &[]).await
+    }
+
+    /// Runs all stages, which become nothing but say that they are ready.
+    async fn ask(&self, command: Command, tmp: Option<Tmp>, spec: &[u8]) -> io::Result<()> {
         let Child {
-            stdin,
+            mut stdin,
             stdout,
             stderr,
             mut process,
-        } = self.start(self.launcher_command())?;
-        drop(stdin);
+        } = self.start(command, tmp)?;
         let (mut answer, mut reason) = (Vec::new(), String::new());
         let exit = timeout(TELL_TIMEOUT, async {
+            // One that has failed before it read says so below.
+            let _ = stdin.write_all(spec).await;
+            drop(stdin);
             stdout.take(PROBE_LEN).read_to_end(&mut answer).await?;
             stderr.take(PROBE_LEN).read_to_string(&mut reason).await?;
             io::Result::Ok(process.wait().await)

@@ -18,10 +18,13 @@ pub(super) struct Spec {
     pub(super) program: OsString,
     /// Absolute path of the working directory.
     pub(super) cwd: OsString,
-    /// The argv array, its first element as configured.
+    /// The argv array, its first element as configured. Empty: the sandbox is tried and nothing
+    /// is started.
     pub(super) argv: Vec<OsString>,
     /// The whole environment.
     pub(super) env: Vec<(OsString, OsString)>,
+    /// An encoded [`Plan`](crate::sandbox::Plan); empty without a sandbox.
+    pub(super) sandbox: Vec<u8>,
 }
 
 impl Spec {
@@ -58,6 +61,7 @@ impl Spec {
             put(&mut body, name);
             put(&mut body, value);
         }
+        put(&mut body, OsStr::from_bytes(&self.sandbox));
         let mut out = Vec::with_capacity(body.len() + 4);
         put_count(&mut out, body.len());
         out.append(&mut body);
@@ -94,6 +98,7 @@ impl Spec {
         let env = (0..take_count(body)?)
             .map(|_| Ok((take(body)?, take(body)?)))
             .collect::<io::Result<_>>()?;
+        let sandbox = take(body)?.into_vec();
         if !body.is_empty() {
             return Err(malformed());
         }
@@ -102,6 +107,7 @@ impl Spec {
             cwd,
             argv,
             env,
+            sandbox,
         })
     }
 }

@@ -19,7 +19,13 @@ use crate::{
 impl Instance {
     /// Takes a call out of the map because the child answered it.
     pub(in crate::backend) fn take(&self, ticket: u64) -> Option<(Arc<dyn Peer>, Call)> {
-        let pending = self.state.lock().pending.remove(&ticket)?;
+        let mut state = self.state.lock();
+        let Some(pending) = state.pending.remove(&ticket) else {
+            // Late, and the end of what it cost.
+            state.lingering.remove(&ticket);
+            return None;
+        };
+        drop(state);
         self.answered.store(true, Ordering::Relaxed);
         Some((pending.peer, pending.call))
     }
@@ -88,6 +94,7 @@ impl Instance {
             for ticket in over {
                 due.extend(state.pending.remove_entry(&ticket));
             }
+            state.lingering.retain(|_, (_, until)| *until > now);
             if !due.is_empty() {
                 state.doubtful_until = Some(now + DOUBT);
             }
@@ -109,6 +116,7 @@ impl Instance {
         let (pending, peers) = {
             let mut state = self.state.lock();
             state.closed = true;
+            state.lingering.clear();
             (std::mem::take(&mut state.pending), state.routes.clear())
         };
         for pending in pending.into_values() {

@@ -287,6 +287,9 @@ proptest! {
         prop_assert_eq!(sent.spans, Frame::from_child(sent.bytes().clone()).unwrap().spans);
         let back = sent.rewritten(&[(Slot::Id, id.as_bytes())]);
         prop_assert_eq!(back.bytes(), frame.bytes());
+        let back = sent.with_id(id.as_bytes());
+        prop_assert_eq!(back.bytes(), frame.bytes());
+        prop_assert_eq!(back.spans, frame.spans);
     }
 
     #[test]

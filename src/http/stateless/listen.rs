@@ -29,6 +29,7 @@ use crate::{
     bridge::modern,
     frame::{self, Frame, Kind},
     http::{exchange::Granted, send},
+    policy::Listed,
 };
 
 /// What a client wants to hear of.
@@ -156,7 +157,9 @@ fn honoured(granted: &Granted, lease: &SeatLease, wanted: Wants) -> Wants {
     resources.truncate(MAX_RESOURCES);
     // Each as if it had been asked for by itself, as it is in front of the child.
     resources.retain(|uri| {
-        subscribes && subscribe(uri).is_some_and(|ask| send::check(granted, None, ask).is_ok())
+        subscribes
+            && subscribe(uri)
+                .is_some_and(|ask| send::check(granted, None, ask, &Listed::unknown()).is_ok())
     });
     Wants {
         tools_list_changed: wanted.tools_list_changed && offers("tools", "listChanged"),

@@ -10,13 +10,14 @@ use super::{
     envelope::{self, Fault},
 };
 use crate::{
+    audit::Status,
     backend::{LeaseError, Withheld},
     frame::{self, Frame},
     http::{
         body::Body,
         exchange::Granted,
         record,
-        reject::{RETRY, after, json, modern_status, rate_error, unrecorded_error},
+        reject::{RETRY, Rejection, after, json, modern_status, rate_error, unrecorded_error},
         send::{self, Refusal},
     },
     policy::Denied,
@@ -25,11 +26,16 @@ use crate::{
 /// Records a request that was not let through.
 pub(super) fn record(granted: &Granted, frame: &Frame, stop: &Stop) {
     let verdict = match stop {
-        Stop::Fault(fault) => (Some("envelope"), fault.code),
-        Stop::Refusal(refusal) => (refusal.rule(), code(refusal)),
-        Stop::Draining => (Some("draining"), -32603),
+        Stop::Fault(fault) => (Some("envelope"), error(fault.code)),
+        Stop::Refusal(refusal @ Refusal::Scope(..)) => (refusal.rule(), refusal.status()),
+        Stop::Refusal(refusal) => (refusal.rule(), error(code(refusal))),
+        Stop::Draining => (Some("draining"), error(-32603)),
     };
     record::turned_away(granted, None, frame, verdict);
+}
+
+fn error(code: i32) -> Status<'static> {
+    Status::Error(i64::from(code))
 }
 
 /// The answer to a request that was not let through.
@@ -44,6 +50,9 @@ pub(super) fn stopped(id: &Bytes, stop: &Stop) -> Response<Body> {
             )
         }
         Stop::Refusal(Refusal::Denied(denied)) => response(id, &denied_fault(denied)),
+        Stop::Refusal(Refusal::Scope(_, challenge)) => {
+            Rejection::Scope(challenge.clone()).into_response()
+        }
         Stop::Refusal(_) | Stop::Draining => after(
             json(StatusCode::SERVICE_UNAVAILABLE, unrecorded_error(id)),
             RETRY,
@@ -63,7 +72,7 @@ pub(super) fn response(id: &Bytes, fault: &Fault) -> Response<Body> {
 /// What a request is about is not what was reviewed, or that can't be known.
 pub(super) fn withheld(granted: &Granted, frame: &Frame, withheld: Withheld) -> Fault {
     let refusal = Refusal::Withheld(send::unknown(withheld));
-    record::turned_away(granted, None, frame, (refusal.rule(), code(&refusal)));
+    record::turned_away(granted, None, frame, (refusal.rule(), error(code(&refusal))));
     match &refusal {
         Refusal::Withheld(Some(denied)) => denied_fault(denied),
         _ => unavailable(LeaseError::Start),

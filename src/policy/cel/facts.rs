@@ -123,7 +123,10 @@ impl Variable {
             Self::Session => text(facts.session),
             Self::PrincipalName => text(facts.principal.name()),
             Self::PrincipalRoles => Ok(Value::List(List::Names(facts.principal.roles()))),
-            Self::PrincipalClaims => Ok(Value::Map(Map::Json(b"{}"))),
+            Self::PrincipalClaims => {
+                let claims = facts.principal.claims().unwrap_or(b"{}");
+                Ok(Value::Map(Map::Json(claims)))
+            }
             Self::Args => match facts.args {
                 // Children take `null` for no arguments.
                 None | Some(b"null") => Ok(Value::Map(Map::Json(b"{}"))),

@@ -1,6 +1,7 @@
 //! What was sent and may be asked for again.
 //!
-//! Invariant: at most `replay` bytes of it are kept; the oldest go first.
+//! Invariant: at most `replay` bytes of it are kept, and of all sessions together what the shared
+//! budget has; the oldest of the session go first.
 
 use std::collections::VecDeque;
 
@@ -32,20 +33,33 @@ impl Streams {
     }
 
     pub(super) fn keep(&mut self, lane: u32, event: Event) {
-        self.sent_bytes += event.data.len() + EVENT_COST;
+        let cost = event.data.len() + EVENT_COST;
+        while self.sent_bytes + cost > self.bounds.replay || !self.bounds.kept.take(cost) {
+            if self.sent.is_empty() {
+                return;
+            }
+            self.drop_oldest();
+        }
+        self.sent_bytes += cost;
         self.sent.push_back(Sent {
             lane,
             event,
             at: Instant::now(),
         });
-        while self.sent_bytes > self.bounds.replay && !self.sent.is_empty() {
+    }
+
+    /// What was kept is given back.
+    pub(super) fn forget_all(&mut self) {
+        while !self.sent.is_empty() {
             self.drop_oldest();
         }
     }
 
     fn drop_oldest(&mut self) {
         if let Some(old) = self.sent.pop_front() {
-            self.sent_bytes -= old.event.data.len() + EVENT_COST;
+            let cost = old.event.data.len() + EVENT_COST;
+            self.sent_bytes -= cost;
+            self.bounds.kept.put(cost);
         }
         if self.sent.is_empty() {
             self.sent = VecDeque::new();

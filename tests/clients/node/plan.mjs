@@ -142,7 +142,7 @@ const steps = {
   async concurrent(sdk, step) {
     const texts = Array.from({ length: step.count }, (_, i) => `${i}-${"x".repeat(i * 37)}-${Math.random()}`);
     const answers = await Promise.all(texts.map((text) => sdk.call(step.name, { [step.argument]: text })));
-    answers.forEach((answer, i) => compare(answer.text, { equals: `${step.prefix}${texts[i]}` }));
+    answers.forEach((answer, i) => compare(answer.text, { equals: `${step.prefix}${texts[i]}${step.suffix ?? ""}` }));
   },
   async cancel(sdk, step) {
     await sdk.cancel(step.name, step.arguments ?? {});
@@ -172,7 +172,7 @@ export async function runPlan(driver, args, open) {
 
 async function runStep(sdk, step, heard, result) {
   const label = [step.do, step.name ?? step.uri ?? ""].join(" ").trim();
-  const lacks = [step.do, ...(step.progress ? ["progress"] : []), ...Object.keys(step.hears ?? {}), ...Object.keys(step.asks ?? {})]
+  const lacks = [step.do, ...(step.needs ?? []), ...(step.progress ? ["progress"] : []), ...Object.keys(step.hears ?? {}), ...Object.keys(step.asks ?? {})]
     .filter((need) => sdk.cannot.includes(need));
   if (lacks.length) {
     result.skipped.push(`${label} (${lacks.join(", ")})`);

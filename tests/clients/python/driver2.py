@@ -14,15 +14,20 @@ from mcp import Client, types  # noqa: E402 - after SSL_CERT_FILE is set
 from mcp.client.sse import sse_client  # noqa: E402
 from mcp.client.streamable_http import streamable_http_client  # noqa: E402
 from mcp.shared._httpx_utils import create_mcp_http_client  # noqa: E402
+from mcp_types import LOG_LEVEL_META_KEY  # noqa: E402
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS  # noqa: E402
 
 
 class Sdk:
-    """The operations of a plan on a `Client`."""
+    """The operations of a plan on a `Client`; `stack` closes what it opens."""
 
-    cannot: list[str] = []
-
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, stack: AsyncExitStack) -> None:
         self.client = client
+        self.stack = stack
+        self.modern = client.protocol_version in MODERN_PROTOCOL_VERSIONS
+        self.cannot = ["session"] if self.modern else []
+        # What a session remembers, every modern call says.
+        self.meta: Any = None
 
     def about(self) -> dict[str, Any]:
         info = self.client.server_info
@@ -45,7 +50,9 @@ class Sdk:
         async def progressed(progress: float, _total: float | None, _message: str | None) -> None:
             on_progress(progress)
 
-        result = await self.client.call_tool(name, arguments, progress_callback=progressed if on_progress else None)
+        result = await self.client.call_tool(
+            name, arguments, progress_callback=progressed if on_progress else None, meta=self.meta
+        )
         return text_of(result.content), bool(result.is_error)
 
     async def resources(self) -> list[str]:
@@ -67,13 +74,24 @@ class Sdk:
         return result.completion.values
 
     async def ping(self) -> None:
-        await self.client.send_ping()
+        if self.modern:
+            await self.client.list_tools(cache_mode="bypass")
+        else:
+            await self.client.send_ping()
 
     async def level(self, level: Any) -> None:
-        await self.client.set_logging_level(level)
+        if self.modern:
+            self.meta = {LOG_LEVEL_META_KEY: level}
+        else:
+            await self.client.set_logging_level(level)
 
     async def subscribe(self, uri: str) -> None:
-        await self.client.subscribe_resource(uri)
+        if not self.modern:
+            await self.client.subscribe_resource(uri)
+            return
+        subscription = await self.stack.enter_async_context(self.client.listen(resource_subscriptions=[uri]))
+        if uri not in (subscription.honored.resource_subscriptions or []):
+            raise AssertionError(f"the subscription was not honored: {subscription.honored}")
 
     async def cancel(self, name: str, arguments: dict[str, Any]) -> None:
         progressed = asyncio.Event()
@@ -87,7 +105,7 @@ class Sdk:
         try:
             await call
         except asyncio.CancelledError:
-            await self.client.send_ping()
+            await self.ping()
             return
         raise AssertionError("the cancelled call came to an end of its own")
 
@@ -136,7 +154,7 @@ async def session(args: Any, heard: Heard, result: dict[str, Any]) -> None:
             http = await stack.enter_async_context(create_mcp_http_client(headers=headers))
             transport = streamable_http_client(args.url, http_client=http)
         client = await stack.enter_async_context(Client(transport, **callbacks(args.plan, heard)))
-        await run_steps(Sdk(client), args.plan, heard, result)
+        await run_steps(Sdk(client, stack), args.plan, heard, result)
 
 
 run_plan("python2", ARGUMENTS, session)

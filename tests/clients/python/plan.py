@@ -177,7 +177,7 @@ class Steps:
             *(self.sdk.call(step["name"], {step["argument"]: text}) for text in texts)
         )
         for text, (answer, _) in zip(texts, answers):
-            compare(answer, {"equals": step["prefix"] + text})
+            compare(answer, {"equals": step["prefix"] + text + step.get("suffix", "")})
 
     async def cancel(self, step: dict[str, Any]) -> None:
         await self.sdk.cancel(step["name"], step.get("arguments", {}))
@@ -191,7 +191,7 @@ async def run_steps(sdk: Sdk, plan: dict[str, Any], heard: Heard, result: dict[s
     steps = Steps(sdk, heard)
     for step in plan["steps"]:
         label = f"{step['do']} {step.get('name', step.get('uri', ''))}".strip()
-        needs = [step["do"], *step.get("hears", {}), *step.get("asks", {})]
+        needs = [step["do"], *step.get("needs", []), *step.get("hears", {}), *step.get("asks", {})]
         lacks = [need for need in needs + ["progress"] * ("progress" in step) if need in sdk.cannot]
         if lacks:
             result["skipped"].append(f"{label} ({', '.join(lacks)})")

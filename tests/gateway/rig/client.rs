@@ -17,7 +17,7 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{
     ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
 };
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -33,6 +33,8 @@ pub(crate) struct Client {
     address: SocketAddr,
     roots: Arc<RootCertStore>,
     idle: Arc<Idle>,
+    /// What it shows in the handshake; sessions are resumed then.
+    tls: Option<Arc<ClientConfig>>,
     /// The one connection of HTTP/2.
     http2: Option<http2::SendRequest<Full<Bytes>>>,
 }
@@ -75,7 +77,24 @@ impl Client {
             address,
             roots: Arc::new(roots),
             idle: Arc::default(),
+            tls: None,
             http2: None,
+        }
+    }
+
+    /// The same with a client certificate; its connections resume the TLS session of the first.
+    pub(crate) fn with_certificate(&self, certificate: &Path, key: &Path) -> Self {
+        let chain = CertificateDer::pem_file_iter(certificate).expect("a file");
+        let chain = chain.collect::<Result<Vec<_>, _>>().expect("certificates");
+        let key = PrivateKeyDer::from_pem_file(key).expect("a key");
+        let config = ClientConfig::builder()
+            .with_root_certificates(self.roots.clone())
+            .with_client_auth_cert(chain, key)
+            .expect("a pair");
+        Self {
+            idle: Arc::default(),
+            tls: Some(Arc::new(config)),
+            ..self.clone()
         }
     }
 
@@ -98,15 +117,34 @@ impl Client {
         connected.expect("a TLS connection")
     }
 
+    /// Whether a request is answered at all.
+    pub(crate) async fn is_answered(&self) -> bool {
+        let Ok(tls) = self.try_connect(&[b"http/1.1"]).await else {
+            return false;
+        };
+        let Ok((mut sender, connection)) = http1::handshake(TokioIo::new(tls)).await else {
+            return false;
+        };
+        tokio::spawn(connection);
+        let request = Request::get("/healthz").header("host", self.address.to_string());
+        let request = request.body(Full::<Bytes>::default()).expect("a request");
+        soon("an answer or none", sender.send_request(request))
+            .await
+            .is_ok()
+    }
+
     /// Whether the gateway that has the certificate answers.
     pub(crate) async fn is_served(&self) -> bool {
         self.try_connect(&[b"http/1.1"]).await.is_ok()
     }
 
     async fn try_connect(&self, protocols: &[&[u8]]) -> io::Result<TlsStream<TcpStream>> {
-        let mut config = ClientConfig::builder()
-            .with_root_certificates(self.roots.clone())
-            .with_no_client_auth();
+        let mut config = match &self.tls {
+            Some(config) => ClientConfig::clone(config),
+            None => ClientConfig::builder()
+                .with_root_certificates(self.roots.clone())
+                .with_no_client_auth(),
+        };
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         let tcp = TcpStream::connect(self.address).await?;
         tcp.set_nodelay(true)?;

@@ -30,6 +30,8 @@ load --target pipe [options] -- COMMAND [ARG...]
   --hold S           with --idle: how long they idle, at most 3600          [0]
   --modern           calls of the revision without sessions, on Streamable HTTP
   --openers N        sessions being opened at once                          [4]
+  --patience S       what a client waits after a refusal (Streamable HTTP)  [0]
+  --sources N        loopback addresses to come from, in turns              [1]
   --pid PID          the server's process: its processor time and memory
 
 Exit code 1 when an answer was lost, wrong or stray.";
@@ -89,36 +91,15 @@ fn parse(mut args: pico_args::Arguments, command: Vec<OsString>) -> anyhow::Resu
     let ca: Option<PathBuf> = args.opt_value_from_str("--ca")?;
     let url: Option<String> = args.opt_value_from_str("--url")?;
     let key: Option<String> = args.opt_value_from_str("--key")?;
-    let sessions = args.opt_value_from_str("--sessions")?.unwrap_or(8);
-    let inflight = args.opt_value_from_str("--inflight")?.unwrap_or(4);
-    if !(1..=100_000).contains(&sessions) || !(1..=10_000).contains(&inflight) {
-        bail!("--sessions is 1 to 100000, --inflight 1 to 10000");
-    }
-    let plan = Plan {
-        sessions,
-        inflight,
-        openers: args.opt_value_from_str("--openers")?.unwrap_or(4),
-        warm_up: seconds(args.opt_value_from_str("--warm-up")?.unwrap_or(0.5))?,
-        measure: seconds(args.opt_value_from_str("--seconds")?.unwrap_or(5.0))?,
-        drain: seconds(args.opt_value_from_str("--drain")?.unwrap_or(10.0))?,
-        shape: Shape {
-            payload: args
-                .opt_value_from_str("--payload")?
-                .unwrap_or(64)
-                .max(MIN_PAYLOAD),
-            result_bytes: args.opt_value_from_str("--result-bytes")?.unwrap_or(0),
-            run: std::process::id(),
-            modern,
-        },
-        pid: args.opt_value_from_str("--pid")?,
-    };
+    let plan = plan(&mut args, modern)?;
+    let sources: u8 = args.opt_value_from_str("--sources")?.unwrap_or(1);
     let hold = seconds(args.opt_value_from_str("--hold")?.unwrap_or(0.0))?;
     if let Some(word) = args.finish().first() {
         bail!("unknown argument {}", word.to_string_lossy());
     }
     let server = || -> anyhow::Result<Rc<Server>> {
         let url = url.as_deref().context("--url is missing")?;
-        let endpoint = Endpoint::load(url, ca.as_deref(), http2)?;
+        let endpoint = Endpoint::load(url, ca.as_deref(), http2)?.from_sources(sources);
         Ok(Rc::new(Server {
             endpoint,
             key: key.clone(),
@@ -146,6 +127,34 @@ fn parse(mut args: pico_args::Arguments, command: Vec<OsString>) -> anyhow::Resu
         plan,
         idle: is_idle,
         hold,
+    })
+}
+
+/// How much of what.
+fn plan(args: &mut pico_args::Arguments, modern: bool) -> anyhow::Result<Plan> {
+    let sessions = args.opt_value_from_str("--sessions")?.unwrap_or(8);
+    let inflight = args.opt_value_from_str("--inflight")?.unwrap_or(4);
+    if !(1..=100_000).contains(&sessions) || !(1..=10_000).contains(&inflight) {
+        bail!("--sessions is 1 to 100000, --inflight 1 to 10000");
+    }
+    Ok(Plan {
+        sessions,
+        inflight,
+        openers: args.opt_value_from_str("--openers")?.unwrap_or(4),
+        warm_up: seconds(args.opt_value_from_str("--warm-up")?.unwrap_or(0.5))?,
+        measure: seconds(args.opt_value_from_str("--seconds")?.unwrap_or(5.0))?,
+        drain: seconds(args.opt_value_from_str("--drain")?.unwrap_or(10.0))?,
+        patience: seconds(args.opt_value_from_str("--patience")?.unwrap_or(0.0))?,
+        shape: Shape {
+            payload: args
+                .opt_value_from_str("--payload")?
+                .unwrap_or(64)
+                .max(MIN_PAYLOAD),
+            result_bytes: args.opt_value_from_str("--result-bytes")?.unwrap_or(0),
+            run: std::process::id(),
+            modern,
+        },
+        pid: args.opt_value_from_str("--pid")?,
     })
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 
 use super::{INITIALIZED, MODERN, PAUSE, REVISION, Server, initialize};
-use crate::call::{Call, answered};
+use crate::call::{Call, Verdict, answered};
 use crate::http1::{self, write_request};
 use crate::tally::{Run, nanos};
 use crate::{http2, json, sse};
@@ -234,13 +234,14 @@ impl Worker {
                 return false;
             }
         };
-        let mut done = false;
+        let (mut done, mut refused) = (false, false);
         let mut see = |message: &[u8]| {
             let message = json::envelope(message);
             match answered(&message) {
                 Some(id) if id == call.id && !done => {
-                    done = true;
-                    run.finish(started, &call.judge(&run.shape, &message));
+                    let verdict = call.judge(&run.shape, &message);
+                    (done, refused) = (true, matches!(verdict, Verdict::Refused(_)));
+                    run.finish(started, &verdict);
                 }
                 Some(_) => run.tally.borrow_mut().stray += 1,
                 None => {}
@@ -256,6 +257,8 @@ impl Worker {
         }
         if answer.status != 200 {
             tokio::time::sleep(PAUSE).await;
+        } else if refused && !run.patience.is_zero() {
+            tokio::time::sleep(run.patience).await;
         }
         link.reusable()
     }

@@ -10,6 +10,8 @@ fn config(command: &[&str], cwd: &Path, path: &str) -> Config {
         env: vec![("PATH".to_owned(), Secret::new(path))],
         inherit_env: Vec::new(),
         stop_timeout: Duration::from_secs(1),
+        sandbox: crate::sandbox::Config::off(),
+        installed: None,
     }
 }
 
@@ -68,7 +70,7 @@ fn a_working_directory_must_be_a_folder() {
 fn the_first_argument_stays_as_configured() {
     let dir = tempfile::tempdir().unwrap();
     file(dir.path(), "tool", 0o755);
-    let spec = prepare(&config(&["tool", "a b", ""], dir.path(), ".")).unwrap();
+    let spec = prepare(&config(&["tool", "a b", ""], dir.path(), "."), None).unwrap();
     assert_eq!(spec.argv, ["tool", "a b", ""]);
     assert_eq!(spec.program, dir.path().join("tool").as_os_str());
 }
@@ -78,13 +80,16 @@ fn what_exec_cannot_carry_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     file(dir.path(), "tool", 0o755);
     let mut nul_argument = config(&["tool", "a\0b"], dir.path(), ".");
-    assert!(matches!(prepare(&nul_argument), Err(SpawnError::Launch(_))));
+    assert!(matches!(
+        prepare(&nul_argument, None),
+        Err(SpawnError::Launch(_))
+    ));
     nul_argument.command.pop();
     for (name, value) in [("A=B", "c"), ("", "c"), ("A", "c\0d")] {
         let mut bad = nul_argument.clone();
         bad.env.push((name.to_owned(), Secret::new(value)));
         assert!(
-            matches!(prepare(&bad), Err(SpawnError::Launch(_))),
+            matches!(prepare(&bad, None), Err(SpawnError::Launch(_))),
             "{name}"
         );
     }

@@ -1,8 +1,8 @@
 //! The stage that becomes the command.
 //!
 //! Owns the last steps before exec. It must never outlive them. Invariant: the command starts with
-//! no signal blocked or ignored, exactly the environment that it was given, and what is left on
-//! stdin after the specification.
+//! no signal blocked or ignored, exactly the environment that it was given, what is left on stdin
+//! after the specification, and inside its sandbox: if that can't be had, it does not start.
 
 use std::{
     convert::Infallible,
@@ -20,6 +20,7 @@ use super::{
     READY,
     stage::{Ended, Failure},
 };
+use crate::sandbox::{self, Plan};
 
 pub(super) fn run() -> Result<Ended, Failure> {
     // A buffered reader would take what belongs to the command.
@@ -30,19 +31,40 @@ pub(super) fn run() -> Result<Ended, Failure> {
         .map_err(Failure::at("reading what to start"))?;
     let spec = Spec::read(&mut stdin).map_err(Failure::at("reading what to start"))?;
     let Some(spec) = spec else {
-        let mut stdout = io::stdout();
-        let told = stdout.write_all(READY).and_then(|()| stdout.flush());
-        return told
-            .map(|()| Ended::Code(0))
-            .map_err(Failure::at("answering"));
+        return ready();
     };
     reset_signals().map_err(Failure::at("resetting signals"))?;
+    confine(&spec).map_err(Failure::at("the sandbox can't be enforced"))?;
+    if spec.argv.is_empty() {
+        return ready();
+    }
     let Err(error) = become_command(spec);
     let code = match error.kind() {
         io::ErrorKind::NotFound => NOT_FOUND,
         _ => NOT_EXECUTABLE,
     };
     Err(Failure::new("cannot run the command", error).with_code(code))
+}
+
+/// Says that everything up to here worked.
+fn ready() -> Result<Ended, Failure> {
+    let mut stdout = io::stdout();
+    let told = stdout.write_all(READY).and_then(|()| stdout.flush());
+    told.map(|()| Ended::Code(0))
+        .map_err(Failure::at("answering"))
+}
+
+/// Takes away what the command shall not have; without a sandbox only what this stage was given to
+/// make one.
+fn confine(spec: &Spec) -> io::Result<()> {
+    let done = if !spec.sandbox.is_empty() {
+        sandbox::confine(&Plan::decode(&spec.sandbox)?)
+    } else if unistd::geteuid().is_root() {
+        Ok(())
+    } else {
+        sandbox::relinquish()
+    };
+    done.map_err(io::Error::other)
 }
 
 /// The system call itself: the standard library's exec, like the C library's, would hand a file of

@@ -32,10 +32,11 @@ pub(super) fn run(report_fd: i32) -> Result<Ended, Failure> {
         .write_all(&[ALIVE])
         .map_err(Failure::at("following the keeper"))?;
     mount_proc();
-    drop_capabilities().map_err(Failure::at("dropping capabilities"))?;
     prctl::set_dumpable(false).map_err(Failure::at("closing off memory"))?;
     let silence = Silence::prepare()?;
+    // With the right to mount, which that stage gives up before it becomes the command.
     let command = stage::start_command()?;
+    drop_capabilities().map_err(Failure::at("dropping capabilities"))?;
     let ended = silence.fall().and_then(|()| watch(command, &signals));
     let ended = ended.map_err(Failure::at("watching the command"))?;
     // The keeper takes what is missing for a kill.

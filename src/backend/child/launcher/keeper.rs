@@ -5,6 +5,7 @@
 //! so.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io::{self, PipeReader, Read},
     os::fd::{AsFd, AsRawFd},
@@ -12,6 +13,7 @@ use std::{
 
 use nix::{
     fcntl::{FcntlArg, FdFlag, fcntl},
+    mount::{MntFlags, umount2},
     sched::{CloneFlags, unshare},
     sys::{
         prctl,
@@ -28,7 +30,7 @@ use super::{
     stage::{self, Ended, Failure, Signals, Silence},
 };
 
-pub(super) fn run(gateway: Pid) -> Result<Ended, Failure> {
+pub(super) fn run(gateway: Pid, tmp: Option<&OsStr>) -> Result<Ended, Failure> {
     let signals = stage::begin()?;
     unistd::setsid().map_err(Failure::at("starting a session"))?;
     isolate()?;
@@ -49,6 +51,11 @@ pub(super) fn run(gateway: Pid) -> Result<Ended, Failure> {
     let watched = silence.fall().and_then(|()| watch(init, &signals, gateway));
     if watched.is_err() {
         let _ = kill(init, Signal::SIGKILL);
+    }
+    if let Some(tmp) = tmp {
+        // What is mounted on it ends with it; it fails when the gateway was faster.
+        let _ = umount2(tmp, MntFlags::MNT_DETACH);
+        let _ = fs::remove_dir(tmp);
     }
     let ended = watched.map_err(Failure::at("watching init"))?;
     Ok(reported(&mut report).unwrap_or(ended))

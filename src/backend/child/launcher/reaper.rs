@@ -4,7 +4,7 @@
 //! parent has ended. Invariant: it ends by itself only when it has no child left, and so the
 //! command no descendant.
 
-use std::{io, thread, time::Duration};
+use std::{ffi::OsStr, fs, io, thread, time::Duration};
 
 use nix::{
     sys::{
@@ -20,7 +20,7 @@ use super::{
     stage::{self, Ended, Failure, Reaped, Signals, Silence},
 };
 
-pub(super) fn run(gateway: Pid) -> Result<Ended, Failure> {
+pub(super) fn run(gateway: Pid, tmp: Option<&OsStr>) -> Result<Ended, Failure> {
     let signals = stage::begin()?;
     unistd::setsid().map_err(Failure::at("starting a session"))?;
     prctl::set_dumpable(false).map_err(Failure::at("closing off memory"))?;
@@ -32,6 +32,10 @@ pub(super) fn run(gateway: Pid) -> Result<Ended, Failure> {
         .fall()
         .and_then(|()| watch(command, &signals, gateway));
     end_all().map_err(Failure::at("killing what is left"))?;
+    if let Some(tmp) = tmp {
+        // It fails when the gateway was faster.
+        let _ = fs::remove_dir_all(tmp);
+    }
     ended.map_err(Failure::at("watching the command"))
 }
 

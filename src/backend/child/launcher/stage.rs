@@ -34,8 +34,8 @@ pub(super) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         .and_then(OsStr::to_str)
         .and_then(|n| n.parse().ok());
     let ended = match (name, number) {
-        (Some("namespace"), Some(gateway)) => keeper::run(Pid::from_raw(gateway)),
-        (Some("reaper"), Some(gateway)) => reaper::run(Pid::from_raw(gateway)),
+        (Some("namespace"), Some(gateway)) => keeper::run(Pid::from_raw(gateway), args.next()),
+        (Some("reaper"), Some(gateway)) => reaper::run(Pid::from_raw(gateway), args.next()),
         (Some("init"), Some(status_fd)) => init::run(status_fd),
         (Some("exec"), None) => exec::run(),
         _ => Err(Failure::new(

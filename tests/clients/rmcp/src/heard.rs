@@ -57,14 +57,27 @@ impl Heard {
         counts.get(kind).copied().unwrap_or(0)
     }
 
-    pub(crate) fn progress(&self, token: &ProgressToken) -> Vec<f64> {
+    /// Whether a call of this token has made progress.
+    pub(crate) fn progressed(&self, token: &ProgressToken) -> bool {
         let all = self
             .0
             .progress
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let own = all.iter().filter(|(of, _)| of == token);
-        own.map(|(_, progress)| *progress).collect()
+        all.iter().any(|(of, _)| of == token)
+    }
+
+    /// All progress but the first so many notifications, whatever their token.
+    pub(crate) fn progress_since(&self, first: usize) -> Vec<f64> {
+        let all = self
+            .0
+            .progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        all.iter()
+            .skip(first)
+            .map(|(_, progress)| *progress)
+            .collect()
     }
 
     /// Returns once `reached` holds; it is asked again whenever something was heard.
@@ -84,7 +97,7 @@ impl Heard {
         Ok(())
     }
 
-    fn note(&self, kind: &'static str) {
+    pub(crate) fn note(&self, kind: &'static str) {
         let mut counts = self.0.counts.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.entry(kind).or_default() += 1;
         self.0.changed.notify_waiters();

@@ -12,8 +12,8 @@ use std::{collections::HashMap, fs};
 
 use anyhow::{Context, Result, bail};
 use rmcp::{
-    model::ClientConfig,
-    service::{RoleClient, RunningService, ServiceExt},
+    model::{ClientConfig, ProtocolVersion},
+    service::{ClientLifecycleMode, ClientServiceExt as _},
     transport::{
         StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig,
     },
@@ -53,14 +53,20 @@ async fn drive(report: &mut Value) -> Result<()> {
         serde_json::from_str(&fs::read_to_string(text)?)?
     };
     let heard = Heard::new(&plan);
-    let client = connect(
-        get("--url")?,
-        get("--key")?,
-        args.get("--ca"),
-        heard.clone(),
-    )
-    .await?;
-    let outcome = plan::run(client.peer(), &plan, &heard, report).await;
+    let lifecycle = match args.get("--lifecycle").map(String::as_str) {
+        Some("auto") => ClientLifecycleMode::Auto {
+            preferred_versions: vec![ProtocolVersion::V_2026_07_28],
+            legacy_version: None,
+        },
+        None => ClientLifecycleMode::Initialize,
+        Some(other) => bail!("no such lifecycle: {other}"),
+    };
+    let transport = transport(get("--url")?, get("--key")?, args.get("--ca"))?;
+    let client = heard
+        .clone()
+        .serve_with_lifecycle(transport, lifecycle)
+        .await?;
+    let outcome = plan::run(&client, &plan, &heard, report).await;
     report["heard"] = heard.counts();
     client.cancel().await?;
     outcome
@@ -78,20 +84,21 @@ fn arguments() -> Result<HashMap<String, String>> {
     Ok(args)
 }
 
-async fn connect(
+fn transport(
     url: &str,
     key: &str,
     ca: Option<&String>,
-    heard: Heard,
-) -> Result<RunningService<RoleClient, Heard>> {
+) -> Result<StreamableHttpClientTransport<reqwest::Client>> {
     let mut http = reqwest::Client::builder();
     if let Some(path) = ca {
         let pem = fs::read(path).with_context(|| format!("cannot read {path}"))?;
         http = http.tls_certs_only([reqwest::Certificate::from_pem(&pem)?]);
     }
     let config = StreamableHttpClientTransportConfig::with_uri(url).auth_header(key);
-    let transport = StreamableHttpClientTransport::with_client(http.build()?, config);
-    Ok(heard.serve(transport).await?)
+    Ok(StreamableHttpClientTransport::with_client(
+        http.build()?,
+        config,
+    ))
 }
 
 /// Who this client says it is, and what it can be asked.

@@ -10,8 +10,8 @@ use crate::Options;
 /// as long as one run; what it costs to check doesn't depend on its value.
 pub(crate) const KEY: &str = "gh_bench_0123456789abcdefghijklmnopqrstuvwxyzABCDEF";
 
-/// `proxy.toml` with one backend of the isolation asked for (`echo`) and a shared one for idle
-/// sessions (`idle`). `full` switches on everything that a call can pass through.
+/// `proxy.toml` with one backend of the isolation asked for (`echo`), a shared one for idle
+/// sessions (`idle`), and one that takes 32 calls at once (`limited`, with `full`). `full` switches on everything that a call can pass through.
 pub(crate) fn proxy_toml(options: &Options, port: u16, child: &Path) -> String {
     let digest = Sha256::digest(KEY.as_bytes());
     let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -22,13 +22,19 @@ pub(crate) fn proxy_toml(options: &Options, port: u16, child: &Path) -> String {
         text.push_str(SERVER_FULL);
     }
     let child = format!("{child:?}");
-    for (name, isolation) in [("echo", options.isolation.as_str()), ("idle", "shared")] {
+    let own = options.isolation.as_str();
+    for (name, isolation, concurrency) in [
+        ("echo", own, "100000"),
+        ("idle", "shared", "100000"),
+        ("limited", own, "32"),
+    ] {
         let mut backend = BACKEND.to_owned();
         if options.full {
             backend.push_str(BACKEND_FULL);
         }
         let backend = backend
             .replace("NAME", name)
+            .replace("CONCURRENCY", concurrency)
             .replace("ISOLATION", isolation);
         text.push_str(&backend.replace("CHILD", &child));
     }
@@ -49,6 +55,7 @@ roles = ["bench"]
 [roles.bench]
 echo = { tools = ["echo", "big"] }
 idle = { tools = ["echo", "big"] }
+limited = { tools = ["echo", "big"] }
 
 [limits]
 max_sessions = 20000
@@ -82,6 +89,6 @@ reason = "secrets are not echoed"
 
 [backends.NAME.limits]
 rate = "1000000000/min"
-concurrency = 100000
+concurrency = CONCURRENCY
 tools = { "echo" = "1000000000/min" }
 "#;

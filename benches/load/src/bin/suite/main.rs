@@ -5,6 +5,7 @@
 //! the rounds. Nothing here judges a time: the exit code tells only whether answers went astray.
 
 mod config;
+mod scale;
 mod server;
 mod table;
 mod turns;
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::bail;
+use scale::Scale;
 use server::Server;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -30,6 +32,9 @@ suite [options]: measures beside each other the bare pipe, a bare HTTP bridge an
   --rounds N           turns of each                                       [3]
   --idle N             idle sessions whose memory is measured              [500]
   --table              print Markdown on standard output instead of JSON lines
+  --scale              instead: the gateway under slow readers, overload, churn, 10,000 sessions
+  --only PART          of --scale: idle, slow, stopped, overload or churn
+  --churn S            how long sessions come and go                       [120]
 
 Exit code 1 when an answer was lost, wrong or stray.";
 
@@ -44,6 +49,7 @@ pub(crate) struct Options {
     rounds: usize,
     idle: usize,
     table: bool,
+    scale: Option<Scale>,
     /// Where this program and its siblings are.
     tools: PathBuf,
 }
@@ -96,6 +102,9 @@ async fn measure(
     folder: &Path,
     servers: &mut Vec<Server>,
 ) -> anyhow::Result<bool> {
+    if let Some(scale) = &options.scale {
+        return scale.run(options, folder, servers).await;
+    }
     let idle = turns::idle(options, folder, servers).await?;
     server::start_all(options, folder, servers).await?;
     let mut outcomes = turns::timed(options, servers).await?;
@@ -121,12 +130,13 @@ fn parse(mut args: pico_args::Arguments) -> anyhow::Result<Option<Options>> {
     let tools = std::env::current_exe()?;
     let quick = args.contains("--quick");
     let kind: Option<String> = args.opt_value_from_str("--config")?;
+    let scale = Scale::parse(&mut args)?;
     let options = Options {
         gatehouse: args.opt_value_from_str("--gatehouse")?,
         isolation: args
             .opt_value_from_str("--isolation")?
             .unwrap_or("session".to_owned()),
-        full: kind.as_deref() == Some("full"),
+        full: kind.as_deref() == Some("full") || scale.is_some(),
         peers: args.opt_value_from_str("--peers")?,
         quick,
         seconds: args
@@ -137,6 +147,7 @@ fn parse(mut args: pico_args::Arguments) -> anyhow::Result<Option<Options>> {
             .opt_value_from_str("--idle")?
             .unwrap_or(if quick { 100 } else { 500 }),
         table: args.contains("--table"),
+        scale,
         tools: tools.parent().unwrap_or(Path::new(".")).to_owned(),
     };
     if let Some(word) = args.finish().first() {
@@ -162,7 +173,10 @@ impl Options {
     /// with its own deadlines around the measured time.
     fn limit(&self) -> Duration {
         let turn = Duration::from_secs_f64(self.seconds) + Duration::from_secs(10);
-        turn * 36 * u32::try_from(self.rounds).unwrap_or(u32::MAX) + Duration::from_secs(600)
+        let scale = self.scale.as_ref().map_or(Duration::ZERO, Scale::limit);
+        turn * 36 * u32::try_from(self.rounds).unwrap_or(u32::MAX)
+            + Duration::from_secs(600)
+            + scale
     }
 
     /// A sibling of this program.

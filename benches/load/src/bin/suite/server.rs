@@ -25,6 +25,9 @@ pub(crate) struct Server {
     pub(crate) ways: Vec<Way>,
     /// Its process.
     pub(crate) pid: Option<u32>,
+    /// Its address, and what `load` has to know to be let in.
+    pub(crate) url: String,
+    pub(crate) base: Vec<String>,
     child: Option<Child>,
 }
 
@@ -125,7 +128,11 @@ pub(crate) async fn start_all(
             "--",
             child,
         ]);
-        servers.push(peer("mcp-proxy", command, port, &["http", "sse"], folder).await?);
+        servers.push(peer("mcp-proxy (npm)", command, port, &["http", "sse"], folder).await?);
+        let port = free_port()?;
+        let mut command = Command::new(peers.join(".venv/bin/mcp-proxy"));
+        command.args(["--log-level", "ERROR", "--port", &port.to_string(), child]);
+        servers.push(peer("mcp-proxy (PyPI)", command, port, &["http", "sse"], folder).await?);
     }
     Ok(())
 }
@@ -155,6 +162,8 @@ fn pipe() -> Server {
         name: "pipe",
         ways,
         pid: None,
+        url: String::new(),
+        base: Vec::new(),
         child: None,
     }
 }
@@ -200,6 +209,8 @@ async fn bridge(options: &Options, isolation: &str, tls: Option<&Path>) -> anyho
         name,
         ways,
         pid: child.id(),
+        url,
+        base: more.iter().map(|&word| word.to_owned()).collect(),
         child: Some(child),
     })
 }
@@ -252,6 +263,8 @@ async fn gatehouse(options: &Options, binary: &Path, folder: &Path) -> anyhow::R
         name: "gatehouse",
         ways,
         pid: child.id(),
+        url,
+        base: more.iter().map(|&word| word.to_owned()).collect(),
         child: Some(child),
     })
 }
@@ -263,7 +276,7 @@ async fn peer(
     labels: &[&'static str],
     folder: &Path,
 ) -> anyhow::Result<Server> {
-    let log = folder.join(format!("{name}-{port}.log"));
+    let log = folder.join(format!("peer-{port}.log"));
     let mut inner = with_parent(Path::new(command.as_std().get_program()));
     inner.args(command.as_std().get_args());
     let mut child = spawn(inner, folder, &log).with_context(|| format!("can't start {name}"))?;
@@ -279,6 +292,8 @@ async fn peer(
         name,
         ways: ways.collect(),
         pid: child.id(),
+        url: url.clone(),
+        base: Vec::new(),
         child: Some(child),
     })
 }

@@ -1,6 +1,7 @@
 //! The outcomes as Markdown tables, readable as they are.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::Stdio;
 
 use load::report::Report;
@@ -16,6 +17,11 @@ pub(crate) struct Machine {
     system: String,
     gatehouse: Option<String>,
     settings: String,
+    /// What is switched on beside TLS and a key.
+    features: &'static str,
+    /// The others, with their versions.
+    peers: Option<String>,
+    command: String,
 }
 
 impl Machine {
@@ -44,7 +50,21 @@ impl Machine {
             None => None,
         };
         let config = if options.full { "full" } else { "basic" };
+        let features = if options.full {
+            "a role, a tool filter, an argument rule, rates, a concurrency limit and the audit log on `batch`"
+        } else {
+            "a role and a tool filter"
+        };
         Self {
+            features,
+            peers: options.peers.as_deref().map(versions),
+            command: format!(
+                "scripts/bench --table --config {config} --isolation {}{} --seconds {} --rounds {}",
+                options.isolation,
+                options.peers.as_ref().map_or("", |_| " --peers"),
+                options.seconds,
+                options.rounds
+            ),
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             processor: processor.to_owned(),
             system: format!("Linux {}", read("/proc/sys/kernel/osrelease").trim()),
@@ -55,6 +75,21 @@ impl Machine {
             ),
         }
     }
+}
+
+/// Names and versions of what is pinned in `peers`.
+fn versions(peers: &Path) -> String {
+    let read = |name: &str| std::fs::read_to_string(peers.join(name)).unwrap_or_default();
+    let package: serde_json::Value =
+        serde_json::from_str(&read("package.json")).unwrap_or_default();
+    let npm = package["dependencies"].as_object().into_iter().flatten();
+    let npm =
+        npm.map(|(name, version)| format!("{name} {} (npm)", version.as_str().unwrap_or("?")));
+    let python = read("requirements.in");
+    let python = python
+        .lines()
+        .map(|line| format!("{} (PyPI)", line.replace("==", " ")));
+    npm.chain(python).collect::<Vec<_>>().join(", ")
 }
 
 /// Writes a table for each kind of load.
@@ -68,15 +103,13 @@ pub(crate) fn markdown(
         processor,
         system,
         settings,
+        features,
         ..
     } = machine;
     writeln!(out, "{processor}, {cores} cores, {system}; {settings}.")?;
     match &machine.gatehouse {
         Some(version) => {
-            writeln!(
-                out,
-                "`{version}` with TLS 1.3, a key, a role and a tool filter; the bare"
-            )?;
+            writeln!(out, "`{version}` with TLS 1.3, a key, {features}; the bare")?;
             writeln!(
                 out,
                 "bridge has none of these. Load, servers and children share the cores."
@@ -87,6 +120,10 @@ pub(crate) fn markdown(
             "Yardsticks only. Load, servers and children share the cores."
         )?,
     }
+    if let Some(peers) = &machine.peers {
+        writeln!(out, "Beside it, without TLS or a key: {peers}.")?;
+    }
+    writeln!(out, "Made by `{}`.", machine.command)?;
     for kind in [Kind::Many, Kind::One, Kind::Large, Kind::Idle] {
         let of_kind: Vec<_> = outcomes
             .iter()

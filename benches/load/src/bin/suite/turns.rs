@@ -204,15 +204,25 @@ pub(crate) async fn timed(options: &Options, servers: &[Server]) -> anyhow::Resu
     Ok(outcomes)
 }
 
-/// One run of `load`, in a process of its own so that each begins alike.
+/// One turn of a kind.
 async fn turn(
     options: &Options,
     kind: Kind,
     server: &Server,
     words: &[String],
 ) -> anyhow::Result<Report> {
+    let words = [words, &kind.words(options)].concat();
+    run(options, server, &words).await
+}
+
+/// One run of `load`, in a process of its own so that each begins alike.
+pub(crate) async fn run(
+    options: &Options,
+    server: &Server,
+    words: &[String],
+) -> anyhow::Result<Report> {
     let mut command = Command::new(options.tool("load"));
-    command.args(words).args(kind.words(options));
+    command.args(words);
     match server.pid {
         Some(pid) => command.args(["--pid", &pid.to_string()]),
         None => command.arg("--").arg(options.tool("echo-child")),

@@ -1,0 +1,170 @@
+//! Sessions that come, call once and go without a word.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use load::call::Shape;
+use load::proc;
+use load::tally::Run;
+use load::target::{Server as Client, http, sse};
+use serde_json::{Value, json};
+
+use super::client;
+use crate::server::Server;
+
+/// Sessions at once.
+const AT_ONCE: usize = 6;
+
+/// What the server holds.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    after_s: f64,
+    pss_kib: u64,
+    descriptors: usize,
+    children: usize,
+}
+
+impl Held {
+    fn by(pid: u32, since: Instant) -> Self {
+        Self {
+            after_s: since.elapsed().as_secs_f64(),
+            pss_kib: proc::memory(pid).pss,
+            descriptors: proc::descriptors(pid),
+            children: proc::descendants(pid),
+        }
+    }
+
+    fn json(self) -> Value {
+        json!({
+            "pss_kib": self.pss_kib,
+            "descriptors": self.descriptors,
+            "children": self.children,
+        })
+    }
+}
+
+/// Opens, calls and drops sessions for `time`, half of them with a child of their own.
+pub(super) async fn churn(server: &Server, time: Duration) -> anyhow::Result<Value> {
+    let pid = server.pid.unwrap_or(0);
+    let started = Instant::now();
+    // The first ones leave what stays: tables, pools, the common child.
+    for _ in 0..20 {
+        visit(server, 0).await?;
+        visit(server, 1).await?;
+    }
+    let before = at_rest(pid, started).await;
+    let deadline = Instant::now() + time;
+    let mut workers = Vec::new();
+    for number in 0..AT_ONCE {
+        let (path, stream) = way(number);
+        let own = stream && path.starts_with("/echo");
+        let pause = Duration::from_millis(if own { 250 } else { 0 });
+        let ways = (client(server, path)?, stream, pause);
+        workers.push(tokio::task::spawn_local(async move {
+            let mut visits = 0_u64;
+            while Instant::now() < deadline {
+                match once(&ways.0, ways.1).await {
+                    Ok(()) => visits += 1,
+                    // Children of those that left a moment ago are kept for `resume_grace`.
+                    Err(error) if error.to_string().contains(" 429 ") => {
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                    Err(error) => return Err(error),
+                }
+                tokio::time::sleep(ways.2).await;
+            }
+            anyhow::Ok(visits)
+        }));
+    }
+    let mut samples = Vec::new();
+    while Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        samples.push(Held::by(pid, started));
+    }
+    let mut visits = 0;
+    for worker in workers {
+        visits += worker.await??;
+    }
+    let after = at_rest(pid, started).await;
+    // The first fifth is the way to the level of this load.
+    let settled = &samples[samples.len() / 5..];
+    Ok(json!({
+        "sessions": visits,
+        "seconds": time.as_secs(),
+        "mib_per_hour": slope(settled) * 3600.0 / 1024.0,
+        "before": before.json(),
+        "after": after.json(),
+    }))
+}
+
+/// HTTP+SSE and Streamable HTTP, on a child of its own and on a common one.
+fn way(number: usize) -> (&'static str, bool) {
+    match number % 4 {
+        0 => ("/idle/sse", true),
+        1 => ("/echo/mcp", false),
+        2 => ("/idle/mcp", false),
+        _ => ("/echo/sse", true),
+    }
+}
+
+async fn visit(server: &Server, number: usize) -> anyhow::Result<()> {
+    let (path, stream) = way(number);
+    once(&client(server, path)?, stream).await
+}
+
+/// One session, with one call; it goes without saying so.
+async fn once(client: &Rc<Client>, stream: bool) -> anyhow::Result<()> {
+    let shape = Shape {
+        payload: 64,
+        result_bytes: 0,
+        run: std::process::id(),
+        modern: false,
+    };
+    let run = Rc::new(Run::new(shape, 1));
+    run.phase.set(load::tally::Phase::Measure);
+    if stream {
+        sse::Session::open(client, 0, &run).await?.probe().await
+    } else {
+        let mut session = http::Session::open(client, 0, &run).await?;
+        session.probe(&run).await?;
+        // Without it the session would rightly stay for `session_idle_timeout`.
+        session.close().await;
+        Ok(())
+    }
+}
+
+/// When the last sessions have been cleared away: `resume_grace`, `stop_timeout` and some.
+async fn at_rest(pid: u32, since: Instant) -> Held {
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    Held::by(pid, since)
+}
+
+/// KiB a second, by least squares.
+fn slope(samples: &[Held]) -> f64 {
+    let count = samples.len().max(1) as f64;
+    let mean = |of: fn(&Held) -> f64| samples.iter().map(of).sum::<f64>() / count;
+    let (time, memory) = (mean(|held| held.after_s), mean(|held| held.pss_kib as f64));
+    let sum = |of: &dyn Fn(&Held) -> f64| samples.iter().map(of).sum::<f64>();
+    let both = sum(&|held| (held.after_s - time) * (held.pss_kib as f64 - memory));
+    let square = sum(&|held| (held.after_s - time).powi(2));
+    if square > 0.0 { both / square } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Held, slope};
+
+    #[test]
+    fn a_slope_is_growth_by_the_second() {
+        let samples: Vec<_> = (0..10_u32)
+            .map(|at| Held {
+                after_s: f64::from(at),
+                pss_kib: 100 + 3 * u64::from(at),
+                descriptors: 0,
+                children: 0,
+            })
+            .collect();
+        assert!((slope(&samples) - 3.0).abs() < 1e-9);
+        assert!(slope(&[]).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,74 @@
+//! `client_ca`, `client_crl` and `client_auth` of `[server.tls]`.
+//!
+//! Owns the rule that client certificates are asked for only when it is known whom to trust.
+
+use super::{problem::Problem, table::Table};
+use crate::tls;
+
+/// Reads the keys; `None` when no client is asked for a certificate.
+pub(super) fn read(table: &mut Table<'_>) -> Option<tls::Clients> {
+    let ca = table.string("client_ca");
+    let crl = table.string("client_crl");
+    let mode = table.string("client_auth");
+    let required = match mode.as_ref().map(|text| text.value.as_str()) {
+        Some("required") => true,
+        Some("optional") => false,
+        None | Some("off") => {
+            for key in ["client_ca", "client_crl"] {
+                if table.has(key) {
+                    unused(table, key);
+                }
+            }
+            return None;
+        }
+        Some(_) => {
+            let span = table.place("client_auth");
+            table.cx.report(
+                Problem::error("`server.tls.client_auth` is none of its values")
+                    .at(&mode.map_or(span, |text| text.span))
+                    .help("write \"off\", \"optional\" or \"required\""),
+            );
+            return None;
+        }
+    };
+    let Some(ca) = ca else {
+        if !table.has("client_ca") {
+            let help =
+                "write client_ca = \"FILE\": the authorities that client certificates are from";
+            table.missing("client_ca", help);
+        }
+        return None;
+    };
+    for text in [Some(&ca), crl.as_ref()].into_iter().flatten() {
+        readable(table, text);
+    }
+    Some(tls::Clients {
+        ca: table.cx.path(&ca.value),
+        crl: crl.map(|crl| table.cx.path(&crl.value)),
+        required,
+    })
+}
+
+fn readable(table: &Table<'_>, text: &super::expand::Text) {
+    let cx = table.cx;
+    let path = cx.path(&text.value);
+    if let Err(error) = cx.world.read(&path) {
+        let shown = cx.path(text.shown());
+        cx.report(
+            Problem::error(format!("can't read `{}`: {error}", shown.display()))
+                .at(&text.span)
+                .help("the path is relative to this file"),
+        );
+    }
+}
+
+fn unused(table: &Table<'_>, key: &str) {
+    let name = table.name(key);
+    table.cx.report(
+        Problem::warning(format!(
+            "`{name}` is not used: no client is asked for a certificate"
+        ))
+        .at(&table.place(key))
+        .help("write client_auth = \"optional\" or \"required\""),
+    );
+}

@@ -1,0 +1,155 @@
+//! What the child's mount namespace shows.
+//!
+//! Owns the mounts that are laid over it. It must only run in a mount namespace that no process
+//! outside of the child's tree is in. Invariant: nothing is laid over before what is mounted there
+//! is cut off from the namespace that it came from.
+
+use std::{
+    fs::{self, File, OpenOptions, Permissions},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink},
+    path::Path,
+};
+
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    unistd,
+};
+
+use super::{Plan, Refused, TMP_SIZE};
+
+const NONE: Option<&str> = None;
+
+/// Lays over what the plan says; `root` when the child stays that.
+pub(super) fn arrange(plan: &Plan, root: bool) -> Result<(), Refused> {
+    // Or these mounts would show outside as well.
+    let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
+    mount(NONE, "/", NONE, slave, NONE).map_err(Refused::at("cutting off mounts"))?;
+    if let Some(tmp) = &plan.tmp {
+        private_tmp(Path::new(tmp), plan)?;
+    }
+    if !plan.masked.is_empty() {
+        mask(plan)?;
+    }
+    if root && !plan.strict {
+        tame_root()?;
+    }
+    Ok(())
+}
+
+/// A file system in memory that goes with the namespace.
+fn private_tmp(tmp: &Path, plan: &Plan) -> Result<(), Refused> {
+    let (uid, gid) = plan.user.unwrap_or_else(|| {
+        let (uid, gid) = (unistd::geteuid(), unistd::getegid());
+        (uid.as_raw(), gid.as_raw())
+    });
+    let options = format!("size={TMP_SIZE},nr_inodes={TMP_FILES},mode=0700,uid={uid},gid={gid}");
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(
+        Some("tmpfs"),
+        tmp,
+        Some("tmpfs"),
+        flags,
+        Some(options.as_str()),
+    )
+    .map_err(Refused::at("making a private TMPDIR"))
+}
+
+/// Puts a file or a folder that nobody can open in the place of each path.
+fn mask(plan: &Plan) -> Result<(), Refused> {
+    let failed = || Refused::at("hiding the gateway's own files");
+    let unmade = || Refused::at("hiding the gateway's own files");
+    // A folder that is always there; it shows again when this is done.
+    let stage = Path::new("/proc/sys");
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("tmpfs"), stage, Some("tmpfs"), flags, Some("size=16k")).map_err(failed())?;
+    let (file, folder) = (stage.join("file"), stage.join("folder"));
+    let closed = Permissions::from_mode(0o000);
+    let made = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o000)
+        .open(&file);
+    made.map_err(unmade())?;
+    fs::create_dir(&folder).map_err(unmade())?;
+    fs::set_permissions(&folder, closed).map_err(unmade())?;
+    let read_only = flags | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    mount(NONE, stage, NONE, read_only, NONE).map_err(failed())?;
+    for path in plan.masked.iter().map(Path::new) {
+        // What is gone by now needs no mask.
+        let Ok(meta) = fs::symlink_metadata(path) else {
+            continue;
+        };
+        let cover = if meta.is_dir() { &folder } else { &file };
+        mount(Some(cover), path, NONE, MsFlags::MS_BIND, NONE).map_err(failed())?;
+    }
+    umount2(stage, MntFlags::MNT_DETACH).map_err(failed())
+}
+
+/// Takes from root what it may open without any capability: raw disks, the kernel's settings, and
+/// what else is root's own in `/dev`, `/proc` and `/sys`.
+fn tame_root() -> Result<(), Refused> {
+    private_dev().map_err(Refused::at("making a private /dev"))?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | flags;
+    mount(NONE, "/proc", NONE, read_only, NONE).map_err(Refused::at("closing /proc"))?;
+    if Path::new("/sys/kernel").exists() {
+        let closed = || Refused::at("closing /sys");
+        // Not recursive: what is mounted below is covered by it.
+        mount(Some("/sys"), "/sys", NONE, MsFlags::MS_BIND, NONE).map_err(closed())?;
+        mount(NONE, "/sys", NONE, read_only, NONE).map_err(closed())?;
+    }
+    Ok(())
+}
+
+fn private_dev() -> std::io::Result<()> {
+    // Each node by the descriptor of the one outside, which is about to be covered.
+    let nodes: Vec<(&str, File)> = DEVICES
+        .iter()
+        .filter_map(|name| {
+            let node = OpenOptions::new()
+                .read(true)
+                .custom_flags(nix::libc::O_PATH)
+                .open(Path::new("/dev").join(name));
+            Some((*name, node.ok()?))
+        })
+        .collect();
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    mount(
+        Some("tmpfs"),
+        "/dev",
+        Some("tmpfs"),
+        flags,
+        Some("size=64k,mode=0755"),
+    )?;
+    for (name, node) in &nodes {
+        let place = Path::new("/dev").join(name);
+        File::create(&place)?;
+        let from = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(node));
+        mount(Some(from.as_str()), &place, NONE, MsFlags::MS_BIND, NONE)?;
+    }
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
+        symlink(target, Path::new("/dev").join(name))?;
+    }
+    let shared = Path::new("/dev/shm");
+    fs::create_dir(shared)?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(
+        Some("tmpfs"),
+        shared,
+        Some("tmpfs"),
+        flags,
+        Some("size=64m,mode=1777"),
+    )?;
+    Ok(())
+}
+
+/// Of character devices only those that give nothing away.
+const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
+
+/// Files and folders in a private TMPDIR.
+const TMP_FILES: u32 = 65_536;

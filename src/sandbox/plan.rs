@@ -1,0 +1,164 @@
+//! From configuration to all that the launcher's last stage has to know.
+//!
+//! Owns the one form in which a sandbox travels. It must never look at the file of the
+//! configuration again. Invariant: a [`Plan`] names every path and every limit; the stage that
+//! applies it decides nothing by itself.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Config, Network, OPEN_FILES, PROCESSES, Profile, Refused, own_files, runtime};
+
+/// What is known of the machine, and of this gateway on it.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Children have PID and mount namespaces of their own.
+    pub namespaces: bool,
+    /// The gateway's user.
+    pub uid: u32,
+    /// Files and folders that are the gateway's own.
+    pub own_files: Vec<PathBuf>,
+}
+
+/// The command that is to be confined.
+#[derive(Debug, Clone, Copy)]
+pub struct Command<'a> {
+    /// Absolute path of the executable.
+    pub program: &'a Path,
+    /// Absolute path of the working directory.
+    pub cwd: &'a Path,
+    /// The argv array.
+    pub argv: &'a [OsString],
+    /// The whole environment.
+    pub env: &'a [(OsString, OsString)],
+    /// Where packages were installed for it, if they were.
+    pub packages: Option<&'a Path>,
+    /// An empty folder for the instance alone, with `strict`.
+    pub tmp: Option<&'a Path>,
+}
+
+/// All that the launcher's last stage has to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    pub(super) strict: bool,
+    pub(super) namespaces: bool,
+    /// Readable beside the rest, if it is there.
+    pub(super) runtime: Vec<OsString>,
+    pub(super) read: Vec<OsString>,
+    pub(super) write: Vec<OsString>,
+    /// Replaced by something that nobody can open.
+    pub(super) masked: Vec<OsString>,
+    pub(super) tmp: Option<OsString>,
+    pub(super) network: Network,
+    pub(super) user: Option<(u32, u32)>,
+    pub(super) memory: Option<u64>,
+    pub(super) processes: u32,
+    /// Whether the number stands in the file, and so has to hold for this instance alone.
+    pub(super) own_processes: bool,
+    pub(super) open_files: u32,
+    /// Whether the number stands in the file, and so has to be had exactly.
+    pub(super) exact_files: bool,
+    /// Seconds.
+    pub(super) cpu_time: Option<u64>,
+}
+
+impl Plan {
+    /// `None` when the profile is `off`.
+    ///
+    /// # Errors
+    ///
+    /// What this machine can't enforce, as far as it can be told from outside.
+    pub fn new(
+        config: &Config,
+        command: &Command<'_>,
+        machine: &Machine,
+    ) -> Result<Option<Self>, Refused> {
+        if config.profile == Profile::Off {
+            return Ok(None);
+        }
+        if !cfg!(target_os = "linux") {
+            let reason = "this system can't enforce a sandbox: write profile = \"off\" under \
+                          [backends.NAME.sandbox] to run children without one";
+            return Err(Refused::new(reason));
+        }
+        let strict = config.profile == Profile::Strict;
+        let user = user(config, machine)?;
+        let runtime = if strict {
+            runtime::paths(command)
+        } else {
+            Vec::new()
+        };
+        let masked = if strict {
+            let granted = [&runtime[..], &config.read, &config.write].concat();
+            own_files::refuse_covered(&granted, &machine.own_files)?;
+            Vec::new()
+        } else {
+            own_files::masks(&machine.own_files, command)
+        };
+        if !masked.is_empty() && !machine.namespaces {
+            return Err(Refused::new(NO_MASKS));
+        }
+        let seconds = |time: std::time::Duration| time.as_secs().max(1);
+        Ok(Some(Self {
+            strict,
+            namespaces: machine.namespaces,
+            runtime: names(&runtime),
+            read: names(&config.read),
+            write: names(&config.write),
+            masked: names(&masked),
+            tmp: command.tmp.filter(|_| strict).map(OsString::from),
+            network: config.network,
+            user,
+            memory: config.memory,
+            processes: config.processes.unwrap_or(PROCESSES),
+            own_processes: config.processes.is_some(),
+            open_files: config.open_files.unwrap_or(OPEN_FILES),
+            exact_files: config.open_files.is_some(),
+            cpu_time: config.cpu_time.map(seconds),
+        }))
+    }
+
+    /// The bytes of it.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        // It has no map whose keys could fail.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// From the bytes of it.
+    ///
+    /// # Errors
+    ///
+    /// When they are none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+}
+
+/// The user to become; nobody for the gateway's own.
+fn user(config: &Config, machine: &Machine) -> Result<Option<(u32, u32)>, Refused> {
+    let Some(user) = &config.user else {
+        return Ok(None);
+    };
+    if user.uid == machine.uid {
+        return Ok(None);
+    }
+    if machine.uid != 0 {
+        return Err(Refused::new(format!(
+            "only a gateway that runs as root can start children as the user `{}`",
+            user.name
+        )));
+    }
+    Ok(Some((user.uid, user.gid)))
+}
+
+fn names(paths: &[PathBuf]) -> Vec<OsString> {
+    paths.iter().map(|path| path.clone().into()).collect()
+}
+
+const NO_MASKS: &str = "the gateway's own files can't be hidden: there are no mount namespaces here. \
+                        Write profile = \"strict\", which needs none, or allow user namespaces";
