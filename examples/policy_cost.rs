@@ -49,6 +49,7 @@ tools = { deny = ["write_*", "move_file"] }
 name = "inside"
 when = 'method == "tools/call" && has(args.path) && !args.path.startsWith("/srv/data/")'
 action = "deny"
+reason = "paths outside /srv/data are not served"
 [backends.echo.limits]
 rate = "1000000000/min"
 concurrency = 64
