@@ -355,6 +355,10 @@ impl Draft {
         files.extend(name.map(|name| source.base.join(name)));
         files.push(source.base.join("gatehouse.lock"));
         files.extend(self.server.tls.own_files());
+        files.extend(self.backends.iter().flat_map(|entry| {
+            let secrets = &entry.config.secrets;
+            secrets.folders().map(Path::to_owned)
+        }));
         files.extend(self.audit.iter().flat_map(crate::audit::Config::own_files));
         files.sort();
         files.dedup();

@@ -183,25 +183,7 @@ fn handle(peer: &Peer, options: &Options, line: Line) {
                 peer.answered(exit_after);
             });
         }
-        ("resources/list", Some(id)) => peer.answer(&id, &resources()),
-        ("resources/templates/list", Some(id)) => {
-            peer.answer(&id, &json!({"resourceTemplates": []}));
-        }
-        ("resources/read", Some(id)) if params["uri"] == "misbehave://gone" => {
-            peer.refuse(&id, -32603, "gone with the wind");
-        }
-        ("resources/read", Some(id)) => {
-            let contents = json!([{"uri": params["uri"], "text": "a resource"}]);
-            peer.answer(&id, &json!({"contents": contents}));
-        }
-        ("resources/subscribe", Some(id)) => {
-            peer.subscribe(&params["uri"], true);
-            peer.answer(&id, &json!({}));
-        }
-        ("resources/unsubscribe", Some(id)) => {
-            peer.subscribe(&params["uri"], false);
-            peer.answer(&id, &json!({}));
-        }
+        (_, Some(id)) if method.starts_with("resources/") => resource(peer, &id, &method, params),
         ("prompts/list", Some(id)) => peer.answer(&id, &json!({"prompts": [{"name": "greet"}]})),
         ("prompts/get", Some(id)) => {
             let content = json!({"type": "text", "text": "hello"});
@@ -211,6 +193,29 @@ fn handle(peer: &Peer, options: &Options, line: Line) {
             );
         }
         (_, Some(id)) => peer.refuse(&id, -32601, "Method not found"),
+    }
+}
+
+fn resource(peer: &Peer, id: &str, method: &str, params: &Value) {
+    match method {
+        "resources/list" => peer.answer(id, &resources()),
+        "resources/templates/list" => peer.answer(id, &json!({"resourceTemplates": []})),
+        "resources/read" if params["uri"] == "misbehave://gone" => {
+            peer.refuse(id, -32603, "gone with the wind");
+        }
+        "resources/read" => {
+            let contents = json!([{"uri": params["uri"], "text": "a resource"}]);
+            peer.answer(id, &json!({"contents": contents}));
+        }
+        "resources/subscribe" => {
+            peer.subscribe(&params["uri"], true);
+            peer.answer(id, &json!({}));
+        }
+        "resources/unsubscribe" => {
+            peer.subscribe(&params["uri"], false);
+            peer.answer(id, &json!({}));
+        }
+        _ => peer.refuse(id, -32601, "Method not found"),
     }
 }
 

@@ -28,6 +28,17 @@ pub struct Secrets {
     pub qualified: bool,
 }
 
+impl Secrets {
+    /// The folders in which secrets of principals lie.
+    pub fn folders(&self) -> impl Iterator<Item = &Path> {
+        let pieces = self.values.iter().flat_map(|(_, pieces)| pieces);
+        pieces.filter_map(|piece| match piece {
+            Piece::File { folder, .. } => Some(folder.as_path()),
+            _ => None,
+        })
+    }
+}
+
 /// A part of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece {

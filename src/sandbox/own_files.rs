@@ -19,7 +19,9 @@ pub fn covered<'a>(granted: &'a [PathBuf], own_files: &[PathBuf]) -> Option<(&'a
     let own_files: Vec<_> = own_files.iter().map(|file| real(file)).collect();
     granted.iter().find_map(|path| {
         let place = real(path);
-        let mut reached = own_files.iter().filter(|file| file.starts_with(&place));
+        // An own folder is reached by what is in it, too.
+        let reaches = |file: &&PathBuf| file.starts_with(&place) || place.starts_with(file);
+        let mut reached = own_files.iter().filter(reaches);
         Some((path.as_path(), reached.next()?.clone()))
     })
 }

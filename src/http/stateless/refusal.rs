@@ -72,7 +72,12 @@ pub(super) fn response(id: &Bytes, fault: &Fault) -> Response<Body> {
 /// What a request is about is not what was reviewed, or that can't be known.
 pub(super) fn withheld(granted: &Granted, frame: &Frame, withheld: Withheld) -> Fault {
     let refusal = Refusal::Withheld(send::unknown(withheld));
-    record::turned_away(granted, None, frame, (refusal.rule(), error(code(&refusal))));
+    record::turned_away(
+        granted,
+        None,
+        frame,
+        (refusal.rule(), error(code(&refusal))),
+    );
     match &refusal {
         Refusal::Withheld(Some(denied)) => denied_fault(denied),
         _ => unavailable(LeaseError::Start),
