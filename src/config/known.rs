@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn features_to_come_are_told_apart_from_nonsense() {
         assert_eq!(judge("", "admin", &[]), Verdict::Unavailable);
-        assert_eq!(judge("backends.*", "pin", &[]), Verdict::Unavailable);
+        assert_eq!(judge("server.tls", "acme", &[]), Verdict::Unavailable);
         assert_eq!(
             judge("server", "xyzzy", &[]),
             Verdict::Unknown("remove it".to_owned())

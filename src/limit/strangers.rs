@@ -56,9 +56,9 @@ impl Default for Strangers {
 }
 
 /// Of one address, a minute: more than somebody needs who looks for his mistake.
-const EACH: NonZeroU32 = NonZeroU32::MIN.saturating_add(29);
-/// Of all, a minute: some 100 MiB a day at most.
-const ALL: NonZeroU32 = NonZeroU32::MIN.saturating_add(299);
+const EACH: NonZeroU32 = NonZeroU32::MIN.saturating_add(299);
+/// Of all, a minute: some 500 MiB a day at most.
+const ALL: NonZeroU32 = NonZeroU32::MIN.saturating_add(1199);
 
 #[cfg(test)]
 mod tests {
