@@ -252,7 +252,6 @@ impl Config {
                 header_timeout: limits.header_timeout,
             },
             listener: listener_config(parts.addresses, &sessions),
-            tls: parts.tls,
             auth: parts.auth,
             policy: policy::Config { roles },
             sessions,
@@ -261,7 +260,8 @@ impl Config {
             drain_timeout: Duration::from_secs(30),
             backends: parts.backends,
             watched: Vec::new(),
-            own_files: Vec::new(),
+            own_files: parts.tls.own_files(),
+            tls: parts.tls,
             warnings: Problems::new(String::new(), "", &[], Vec::new()),
         })
     }

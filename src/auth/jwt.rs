@@ -34,7 +34,7 @@ use self::{
     introspection::Introspector,
     keyring::Keyring,
 };
-use crate::{drain::Drain, principal::Principal};
+use crate::{auth::key, drain::Drain, principal::Principal};
 
 /// `[auth.jwt]`: one identity provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -257,12 +257,15 @@ impl Tokens {
             .providers
             .get(provider)
             .is_some_and(|provider| provider.keyring.removals() == removals);
-        same.then_some(found)
+        (same || found.is_err()).then_some(found)
     }
 
     /// True when only an issuer can tell what a token is worth.
     pub(super) fn must_ask(&self, token: &str) -> bool {
-        !looks_signed(token) && self.providers.iter().any(|p| p.introspector.is_some())
+        // Keys of our own make, taken away or mistyped, are no issuer's business.
+        !looks_signed(token)
+            && !token.starts_with(key::PREFIX)
+            && self.providers.iter().any(|p| p.introspector.is_some())
     }
 
     /// Finds out about a token.

@@ -30,6 +30,9 @@ pub struct Entry {
 /// It bounds the hashing that a caller without credentials can ask for.
 pub const MAX_LENGTH: usize = 4096;
 
+/// What every key of ours begins with.
+pub(super) const PREFIX: &str = "gh_";
+
 /// Makes a key: `gh_` and 256 random bits in base64url.
 ///
 /// # Errors
@@ -38,7 +41,7 @@ pub fn generate() -> Result<Secret, getrandom::Error> {
     let mut random = [0; 32];
     getrandom::fill(&mut random)?;
     Ok(Secret::new(format!(
-        "gh_{}",
+        "{PREFIX}{}",
         URL_SAFE_NO_PAD.encode(random)
     )))
 }

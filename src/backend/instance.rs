@@ -246,7 +246,7 @@ impl Instance {
                 return Err(call.refuse(error));
             }
             if self.mixed
-                && peer.0 < FIRST_OF_OURS
+                && single::takes_part(peer.0)
                 && state
                     .last_caller
                     .replace(peer.0)

@@ -139,7 +139,7 @@ impl Secrets {
                 read(folder, &path.ok_or(SecretError::Name)?)
             }
             Piece::Variable { parts } => {
-                let name = principal.name();
+                let name = unique_name(principal).unwrap_or_default();
                 let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
                 let alone = principal.method() == Method::Key || !self.qualified;
                 if name.is_empty() || !name.bytes().all(plain) || !alone {
@@ -154,7 +154,7 @@ impl Secrets {
     /// other byte as `%XX`, so that no two names are one and none has a separator. Where there are
     /// several ways to authenticate, who has no key has his way before it: `jwt:alice`.
     fn file_name(&self, principal: &Principal) -> Option<String> {
-        let name = principal.name();
+        let name = unique_name(principal)?;
         let mut out = String::new();
         if self.qualified && principal.method() != Method::Key {
             out.push_str(principal.method().as_str());
@@ -169,6 +169,21 @@ impl Secrets {
         }
         (!name.is_empty() && out.len() <= MAX_NAME).then_some(out)
     }
+}
+
+/// The name, where no other principal of its way can have it: with tokens it must be the subject,
+/// since any other claim may be somebody else's tomorrow.
+fn unique_name(principal: &Principal) -> Option<&str> {
+    let name = principal.name();
+    let by_issuer = || {
+        let issued = name.strip_suffix(principal.subject())?;
+        issued
+            .strip_suffix('#')
+            .filter(|i| **i == **principal.issuer())
+    };
+    let unique =
+        principal.method() != Method::Jwt || name == principal.subject() || by_issuer().is_some();
+    unique.then_some(name)
 }
 
 fn read(folder: &Path, path: &Path) -> Result<Secret, SecretError> {

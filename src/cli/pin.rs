@@ -47,7 +47,7 @@ pub fn run(args: &PinArgs) -> ExitCode {
         ));
         return ExitCode::from(USAGE);
     }
-    match pin(args, &chosen, &backends) {
+    match pin(args, &config, &chosen) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             life::say(&format!("error: {error:#}\n"));
@@ -56,16 +56,20 @@ pub fn run(args: &PinArgs) -> ExitCode {
     }
 }
 
-fn pin(args: &PinArgs, chosen: &[&BackendConfig], all: &[&BackendConfig]) -> anyhow::Result<()> {
+fn pin(args: &PinArgs, config: &Config, chosen: &[&BackendConfig]) -> anyhow::Result<()> {
     let path = lock_path(&args.config)?;
     let old = read(&path)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let found = runtime.block_on(see(chosen))?;
+    let found = runtime.block_on(see(chosen, config.own_files.clone()))?;
     let mut new = old.clone().unwrap_or_default();
-    new.backends
-        .retain(|name, _| all.iter().any(|backend| backend.name == *name));
+    new.backends.retain(|name, _| {
+        config
+            .backends
+            .iter()
+            .any(|entry| entry.config.name == *name)
+    });
     for (name, locked) in found {
         new.backends.insert(name, Arc::new(locked));
     }
@@ -78,9 +82,13 @@ fn pin(args: &PinArgs, chosen: &[&BackendConfig], all: &[&BackendConfig]) -> any
 }
 
 /// Runs each backend once, one after the other.
-async fn see(chosen: &[&BackendConfig]) -> anyhow::Result<Vec<(String, Locked)>> {
+async fn see(
+    chosen: &[&BackendConfig],
+    own_files: Vec<PathBuf>,
+) -> anyhow::Result<Vec<(String, Locked)>> {
     let drain = Drain::new();
     let spawner = Spawner::new(drain.clone()).await?;
+    spawner.hide(own_files);
     let mut found = Vec::new();
     let mut failed = Vec::new();
     for backend in chosen {

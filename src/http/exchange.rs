@@ -175,7 +175,8 @@ async fn authenticate(
         headers,
         certificate: ends.certificate.as_deref(),
         backend: match route {
-            Route::Backend(name, _) => Some(name).filter(|n| snapshot.backends.contains_key(*n)),
+            // Known or not: what a token is worth must not tell.
+            Route::Backend(name, _) => Some(name),
             _ => None,
         },
         now: SystemTime::now(),
@@ -265,7 +266,8 @@ impl Granted {
 
     /// What the bearer of a token may be told that would be allowed with another one.
     pub(crate) fn challenge(&self, denied: &Denied) -> Option<HeaderValue> {
-        if self.principal.method() != principal::Method::Jwt {
+        let known = self.access.permits_target_of(denied);
+        if known || self.principal.method() != principal::Method::Jwt {
             return None;
         }
         let served = self.snapshot.backends.get(&self.backend)?;
@@ -301,9 +303,14 @@ impl Granted {
         }
     }
 
+    /// Whoever was let in from an address isn't kept out for the guesses of others there.
+    pub(crate) fn remember(&self) {
+        self.snapshot.logins.remember(self.address, &self.principal);
+    }
+
     /// Keeps a place for a session that opens.
     pub(crate) fn reserve(&self) -> Result<Place, OpenError> {
-        self.snapshot.logins.remember(self.address, &self.principal);
+        self.remember();
         self.server.sessions.reserve(&self.principal)
     }
 
@@ -331,7 +338,12 @@ impl Granted {
             })
             .ok_or(Rejection::NotFound)?;
         session.renew(&self.principal, &self.access);
-        Ok(session)
+        // What this request was granted may be older than what the session was given by a reload.
+        review_opened(&self.server, &session, &self.snapshot);
+        match session.has_ended() {
+            true => Err(Rejection::NotFound),
+            false => Ok(session),
+        }
     }
 }
 

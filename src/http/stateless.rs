@@ -116,6 +116,7 @@ async fn admit(
     if granted.server.drain.is_draining() {
         return Err(Stop::Draining);
     }
+    granted.remember();
     let counted = granted.throttle();
     counted.map_err(|limited| Stop::Refusal(Refusal::Limited(limited)))?;
     let declared = envelope::check(headers, &frame).map_err(Stop::Fault)?;

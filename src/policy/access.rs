@@ -252,6 +252,17 @@ impl Access {
         }
     }
 
+    /// True when nothing of roles or filter stands against what was denied: it is not there.
+    #[must_use]
+    pub fn permits_target_of(&self, denied: &Denied) -> bool {
+        match denied {
+            Denied::Tool(name) => self.permits_tool(name),
+            Denied::Prompt(name) => self.permits_prompt(name),
+            Denied::Resource(uri) => self.permits_resource(uri),
+            _ => false,
+        }
+    }
+
     pub(super) fn permits_tool(&self, name: &str) -> bool {
         self.inner.filter.tools.permits(name) && self.grants(|grant| &grant.tools, name)
     }
@@ -299,11 +310,15 @@ impl<'a> Target<'a> {
 
     /// What a completion is for: a prompt by name or a resource by URI (template).
     fn of_reference(frame: &Frame) -> Option<Self> {
+        // Whatever else stands there a child might read as the name.
         #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
         struct Reference {
             r#type: String,
             name: Option<String>,
             uri: Option<String>,
+            #[serde(rename = "title")]
+            _title: Option<serde::de::IgnoredAny>,
         }
         let reference: Reference = serde_json::from_slice(frame.reference()?).ok()?;
         match (reference.r#type.as_str(), reference.name, reference.uri) {

@@ -5,7 +5,9 @@
 //! is cut off from the namespace that it came from.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions, Permissions},
+    io,
     os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink},
     path::Path,
 };
@@ -74,15 +76,35 @@ fn mask(plan: &Plan) -> Result<(), Refused> {
     fs::set_permissions(&folder, closed).map_err(unmade())?;
     let read_only = flags | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
     mount(NONE, stage, NONE, read_only, NONE).map_err(failed())?;
+    hold_ancestors(plan)?;
     for path in plan.masked.iter().map(Path::new) {
         // What is gone by now needs no mask.
-        let Ok(meta) = fs::symlink_metadata(path) else {
-            continue;
+        let meta = match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            found => found.map_err(unmade())?,
         };
         let cover = if meta.is_dir() { &folder } else { &file };
         mount(Some(cover), path, NONE, MsFlags::MS_BIND, NONE).map_err(failed())?;
     }
     umount2(stage, MntFlags::MNT_DETACH).map_err(failed())
+}
+
+/// Makes a mount of each folder on the way to what is masked: a mount can't be renamed, while a
+/// folder that holds one can, and another be put in its place for the gateway to read.
+fn hold_ancestors(plan: &Plan) -> Result<(), Refused> {
+    let failed = || Refused::at("holding the folders of the gateway's own files");
+    // In order: those above first, so that those below are mounts within them.
+    let held: BTreeSet<&Path> = plan
+        .masked
+        .iter()
+        .flat_map(|path| Path::new(path).ancestors().skip(1))
+        .filter(|folder| folder.parent().is_some())
+        .collect();
+    let whole = MsFlags::MS_BIND | MsFlags::MS_REC;
+    for folder in held {
+        mount(Some(folder), folder, NONE, whole, NONE).map_err(failed())?;
+    }
+    Ok(())
 }
 
 /// Takes from root what it may open without any capability: raw disks, the kernel's settings, and

@@ -601,11 +601,12 @@ async fn a_token_for_one_backend_is_good_for_that_one_only() {
         let reply = rig.client().get("/other/mcp", &token, &[]).await;
         reply.assert_refused(401, "unauthorized");
         let unknown = rig.client().get("/unknown/mcp", &token, &[]).await;
-        unknown.assert_refused(404, "not_found");
+        // Whether there is such a backend must not show.
+        unknown.assert_refused(401, "unauthorized");
     }
     noted(
         &rig,
-        4,
+        8,
         json!({"event": "auth.failed", "rule": "token_audience"}),
     )
     .await;

@@ -477,8 +477,9 @@ async fn a_request_without_a_session_gets_no_more_than_one_in_a_session() {
     assert_eq!(reply.status, 200, "{reply:?}");
     let error = json!({"code": -32602, "message": "Unknown tool: echo"});
     assert_eq!(reply.json()["error"], error);
-    let denied = json!({"event": "denied", "principal": "bob", "tool": "echo", "rule": "pin", "status": "-32602"});
-    recorded(&rig, denied).await;
+    let outcome =
+        json!({"event": "response", "principal": "bob", "tool": "echo", "status": "-32602"});
+    recorded(&rig, outcome).await;
     let listed = bob.result("tools/list", json!({})).await;
     assert_eq!(listed["tools"].as_array().expect("tools").len(), 3);
     let hello = bob.result("server/discover", json!({})).await;

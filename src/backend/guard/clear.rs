@@ -104,11 +104,15 @@ fn target(frame: &Frame) -> Result<Option<(Kind, Cow<'_, str>)>, Withheld> {
 }
 
 fn reference(frame: &Frame) -> Option<(Kind, Cow<'_, str>)> {
+    // Whatever else stands there a child might read as the name.
     #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
     struct Reference {
         r#type: String,
         name: Option<String>,
         uri: Option<String>,
+        #[serde(rename = "title")]
+        _title: Option<serde::de::IgnoredAny>,
     }
     let reference: Reference = serde_json::from_slice(frame.reference()?).ok()?;
     match (reference.r#type.as_str(), reference.name, reference.uri) {

@@ -41,9 +41,10 @@ impl Instance {
                 .pending
                 .get(&ticket)
                 .is_some_and(|w| w.peer_id == peer);
-            let waiting = is_its.then(|| state.pending.remove(&ticket)).flatten();
-            if waiting.is_some() {
+            let mut waiting = is_its.then(|| state.pending.remove(&ticket)).flatten();
+            if let Some(waiting) = &mut waiting {
                 state.doubtful_until = Some(Instant::now() + DOUBT);
+                state.linger(ticket, &mut waiting.call);
             }
             (waiting, state.routes.detach(peer).asked)
         };

@@ -11,10 +11,11 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{catalog::Catalog, listen::Listen};
+use super::{catalog::Catalog, listen::Listen, table::Closing};
 use crate::{
     backend::{Call, Instance, Need, Outcome, Peer, SeatLease, instance::single},
     frame::Frame,
+    http::exchange::Granted,
     principal::Principal,
 };
 
@@ -114,13 +115,18 @@ pub(super) fn watch(circles: &Arc<Circles>, principal: &Principal, lease: &SeatL
     let _ = lease.instance().attach(single::watcher_id(), watcher);
 }
 
-/// A credential that ends takes the stream with it.
-pub(super) fn end_in_time(listen: &Arc<Listen>) {
-    let Some(end) = listen.granted().principal.expires() else {
+/// A credential that ends takes the stream with it, and so does a configuration that was replaced
+/// while the stream opened: those that were open then have been closed.
+pub(super) fn end_in_time(granted: &Granted, listen: &Arc<dyn Closing>) {
+    if !Arc::ptr_eq(&granted.server.snapshot(), &granted.snapshot) {
+        listen.close();
+        return;
+    }
+    let Some(end) = granted.principal.expires() else {
         return;
     };
     let left = end.duration_since(SystemTime::now()).unwrap_or_default();
-    let (listen, drain) = (Arc::downgrade(listen), &listen.granted().server.drain);
+    let (listen, drain) = (Arc::downgrade(listen), &granted.server.drain);
     let closing = drain.clone();
     drain.spawn(async move {
         tokio::select! {
@@ -128,7 +134,7 @@ pub(super) fn end_in_time(listen: &Arc<Listen>) {
             () = closing.draining() => {}
         }
         if let Some(listen) = listen.upgrade() {
-            super::table::Closing::close(&*listen);
+            listen.close();
         }
     });
 }
@@ -168,7 +174,7 @@ impl Peer for Watcher {
     fn ended(&self) {
         for listen in self.circles().iter().flat_map(|circle| circle.listens()) {
             if listen.is_on(&self.instance) {
-                super::table::Closing::close(&*listen);
+                Closing::close(&*listen);
             }
         }
     }

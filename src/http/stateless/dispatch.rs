@@ -143,7 +143,7 @@ impl Way<'_> {
             return self.listen(admitted, lease).await;
         }
         if let Err(withheld) = lease.instance().cleared(&self.frame).await {
-            let fault = refusal::withheld(self.granted, &self.frame, withheld);
+            let fault = refusal::withheld(withheld);
             return Err(owing(admitted.pending, fault));
         }
         if self.frame.method() == "tools/call" {
@@ -345,6 +345,9 @@ impl Way<'_> {
             };
             self.granted.server.stateless.forget(&turn);
             turn.finish(rendered, false);
+        } else if turn.listens() {
+            let closing: Arc<dyn Closing> = turn.clone();
+            circle::end_in_time(self.granted, &closing);
         }
         Ok(Held::new(self.reply, turn))
     }

@@ -288,7 +288,9 @@ impl Turn {
     ) -> Result<(), Box<Retry>> {
         let (given, late) = {
             let mut state = self.state.lock();
-            if state.reply.is_some() || state.asked.round != retry.round {
+            // It may have ended while the retry was being recorded.
+            let over = state.ended && state.late.is_none();
+            if over || state.reply.is_some() || state.asked.round != retry.round {
                 return Err(Box::new(retry));
             }
             let Retry {

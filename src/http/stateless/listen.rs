@@ -127,6 +127,7 @@ pub(super) async fn open(opening: Opening) -> Result<Arc<Listen>, Refused> {
         }
     }
     begin(&listen, &ear, circle.as_deref());
+    circle::end_in_time(&listen.granted, &closing);
     if instance.has_ended() {
         listen.close();
     }
@@ -139,7 +140,6 @@ fn begin(listen: &Arc<Listen>, ear: &Ear, circle: Option<&Circle>) {
     *ear.0.lock() = Arc::downgrade(listen);
     if let Some(circle) = circle {
         circle.join(listen);
-        circle::end_in_time(listen);
     }
 }
 
@@ -268,10 +268,6 @@ impl Listen {
 
     pub(super) fn is_on(&self, instance: &Weak<Instance>) -> bool {
         self.instance.ptr_eq(instance)
-    }
-
-    pub(super) fn granted(&self) -> &Arc<Granted> {
-        &self.granted
     }
 
     fn end(&self, status: Status<'static>) {

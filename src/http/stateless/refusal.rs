@@ -70,17 +70,11 @@ pub(super) fn response(id: &Bytes, fault: &Fault) -> Response<Body> {
 }
 
 /// What a request is about is not what was reviewed, or that can't be known.
-pub(super) fn withheld(granted: &Granted, frame: &Frame, withheld: Withheld) -> Fault {
-    let refusal = Refusal::Withheld(send::unknown(withheld));
-    record::turned_away(
-        granted,
-        None,
-        frame,
-        (refusal.rule(), error(code(&refusal))),
-    );
-    match &refusal {
-        Refusal::Withheld(Some(denied)) => denied_fault(denied),
-        _ => unavailable(LeaseError::Start),
+/// Its decision is recorded already, so this is its outcome.
+pub(super) fn withheld(withheld: Withheld) -> Fault {
+    match send::unknown(withheld) {
+        Some(denied) => denied_fault(&denied),
+        None => unavailable(LeaseError::Start),
     }
 }
 

@@ -122,6 +122,9 @@ fn same(turn: &Turn, id: &Bytes, frame: Frame) -> Rendered {
                 None,
             );
         }
+        if let Some(refused) = unaskable(turn, id, result) {
+            return refused;
+        }
         if let Some(bond) = &turn.bond {
             return match wrapped(turn, result, bond) {
                 Some(result) => done(frame::result_response(id, &result)),
@@ -185,6 +188,44 @@ fn rebuilt(object: &[u8], replace: impl Fn(&str, &[u8]) -> Option<Vec<u8>>) -> O
     }
     out.push(b'}');
     Some(out)
+}
+
+/// What a child asks for must be something that may pass to this principal, and that its client
+/// said it can bring.
+fn unaskable(turn: &Turn, id: &[u8], result: &[u8]) -> Option<Rendered> {
+    let refused = || Some(failed(id, Failure::Unreadable));
+    let requests = modern::find(result, "inputRequests").unwrap_or(b"{}");
+    for (_, request) in Members::of(requests) {
+        let method = modern::find(request, "method").and_then(frame::unescape);
+        let Some(method) = method else {
+            return refused();
+        };
+        let params = modern::find(request, "params");
+        let Ok(asked) = Frame::from_child(frame::request(b"0", &method, params)) else {
+            return refused();
+        };
+        if !turn.granted.access.permits_from_child(&asked) {
+            return refused();
+        }
+        let by_url = params.and_then(|params| modern::find(params, "mode")) == Some(b"\"url\"");
+        if !turn.declared.capabilities.allow(&method, by_url) {
+            let lacks = lacking(&method, by_url);
+            let text = "The server needs a capability that the client lacks";
+            return Some(error(id, -32021, text, Some(lacks)));
+        }
+    }
+    None
+}
+
+/// The `data` that names the capability for a request of a child.
+fn lacking(method: &str, by_url: bool) -> &'static str {
+    match method {
+        "sampling/createMessage" => r#"{"requiredCapabilities":{"sampling":{}}}"#,
+        "elicitation/create" if by_url => r#"{"requiredCapabilities":{"elicitation":{"url":{}}}}"#,
+        "elicitation/create" => r#"{"requiredCapabilities":{"elicitation":{}}}"#,
+        "roots/list" => r#"{"requiredCapabilities":{"roots":{}}}"#,
+        _ => r#"{"requiredCapabilities":{}}"#,
+    }
 }
 
 /// An error that sends the user to URLs becomes a request for input; a retry is a call like the
