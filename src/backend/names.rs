@@ -2,7 +2,7 @@
 //!
 //! Owns the question and how long its answer holds. It must never know who may see what.
 //! Invariants: a list is asked for once, however many want to know; an answer holds until the child
-//! says that the list has changed; nobody waits longer than [`PATIENCE`].
+//! says that the list has changed; nobody waits longer than `PATIENCE`.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -48,7 +48,7 @@ enum State {
 }
 
 impl Backend {
-    /// What a child of this backend lists, as far as it can be had in [`PATIENCE`].
+    /// What a child of this backend lists, as far as it can be had within three seconds.
     pub async fn listed(&self, instance: &Arc<Instance>, lists: &[List]) -> Listed {
         let Some(first) = lists.first() else {
             return Listed::unknown();
