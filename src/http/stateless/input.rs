@@ -217,6 +217,11 @@ impl Turn {
             (state.asked.round, state.id.clone(), requests)
         };
         let room = stateless.park(self);
+        if self.state.lock().ended {
+            // It ended on the way, when there was nothing to forget yet.
+            stateless.forget(self);
+            return None;
+        }
         if round > MAX_ROUNDS || !room {
             let rendered = match room {
                 true => translate::error(&id, -32603, "The server asked for input too often", None),

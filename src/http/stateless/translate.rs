@@ -45,6 +45,17 @@ pub(super) fn answer(turn: &Turn, id: &Bytes, frame: Frame) -> Rendered {
                 Translated::Visit(visit) => visits(turn, id, &visit, info.as_deref()),
             }
         }
+        // This revision has no such code; and what the answer filter writes must read like what the
+        // gateway refuses itself.
+        (_, Side::Same) if frame.error_code() == Some(-32002) => {
+            let error = frame.error().unwrap_or_default();
+            match modern::error(error, turn.uri.as_deref()) {
+                Translated::Error(error) => {
+                    refused(frame.rewritten(&[(Slot::Error, &error), (Slot::Id, id)]))
+                }
+                _ => refused(with_id(frame, id)),
+            }
+        }
         (_, Side::Same) => refused(with_id(frame, id)),
     }
 }
