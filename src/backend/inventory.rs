@@ -210,7 +210,7 @@ impl Inventory {
         declared.is_none_or(|has| has[kind.index()])
     }
 
-    fn stateless(&self) -> Option<String> {
+    pub(super) fn stateless(&self) -> Option<String> {
         self.state.lock().stateless.clone()
     }
 

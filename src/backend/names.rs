@@ -158,10 +158,24 @@ impl Catalogue {
     }
 }
 
+/// What a question is asked with; `cursor` is raw.
+fn params(instance: &Instance, cursor: Option<&str>) -> String {
+    let mut members = Vec::new();
+    if let Some(version) = instance.inventory().stateless() {
+        let meta = serde_json::json!({
+            "io.modelcontextprotocol/protocolVersion": version,
+            "io.modelcontextprotocol/clientCapabilities": {},
+        });
+        members.push(format!(r#""_meta":{meta}"#));
+    }
+    members.extend(cursor.map(|cursor| format!(r#""cursor":{cursor}"#)));
+    format!("{{{}}}", members.join(","))
+}
+
 /// All pages of a list.
 async fn fetch(instance: &Arc<Instance>, list: List) -> Result<Names, Unlistable> {
     let mut names = Names::default();
-    let mut params = String::from("{}");
+    let mut params = params(instance, None);
     for _ in 0..MAX_PAGES {
         let request = frame::request(b"0", list.method(), Some(params.as_bytes()));
         let request = Frame::from_child(request).map_err(|_| Unlistable)?;
@@ -176,7 +190,7 @@ async fn fetch(instance: &Arc<Instance>, list: List) -> Result<Names, Unlistable
         };
         match names.add(list, result)? {
             Next::Nothing => return Ok(names),
-            Next::Page(cursor) => params = format!(r#"{{"cursor":{cursor}}}"#),
+            Next::Page(cursor) => params = self::params(instance, Some(&cursor)),
         }
     }
     Err(Unlistable)

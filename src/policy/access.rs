@@ -252,6 +252,13 @@ impl Access {
         }
     }
 
+    /// What a message is about, when it is hidden or not in the lists that it would stand in.
+    #[must_use]
+    pub fn lacks(&self, frame: &Frame, listed: &Listed) -> Option<Denied> {
+        let target = Target::of(frame).ok()?;
+        self.check_target(&target, listed).err()
+    }
+
     /// True when nothing of roles or filter stands against what was denied: it is not there.
     #[must_use]
     pub fn permits_target_of(&self, denied: &Denied) -> bool {

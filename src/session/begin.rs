@@ -91,18 +91,14 @@ impl Session {
     pub(crate) async fn listed(&self, lists: &[List]) -> Listed {
         match lists {
             [] => Listed::unknown(),
-            // Behind a bridge the child says itself what it doesn't have.
-            _ if self.upstream.bridge().is_some() => Listed::unknown(),
             _ => self.backend.listed(self.upstream.instance(), lists).await,
         }
     }
 
     /// Has the lists asked for that will be needed.
     pub(crate) fn list_ahead(&self, access: &Access) {
-        if self.upstream.bridge().is_none() {
-            let instance = self.upstream.instance();
-            self.backend.list_ahead(instance, &access.lists());
-        }
+        let instance = self.upstream.instance();
+        self.backend.list_ahead(instance, &access.lists());
     }
 
     /// Subscriptions on a common instance: true when the child has to be asked.

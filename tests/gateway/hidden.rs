@@ -6,6 +6,7 @@ use crate::rig::{
     ALICE, BOB, Rig,
     client::Reply,
     mcp::{Mcp, Sse, tool_call},
+    modern::Modern,
     until,
 };
 
@@ -186,4 +187,21 @@ async fn without_a_list_what_is_hidden_stays_hidden_and_the_rest_works() {
     let hidden = reader.call("crash", json!({})).await;
     assert_eq!(hidden["error"]["message"], "Unknown tool: crash");
     assert_eq!(reader.text("echo", json!({"text": "hi"})).await, "hi");
+}
+
+#[tokio::test]
+async fn without_a_session_too_what_is_hidden_is_what_was_never_there() {
+    let rig = Rig::start(CONFIG).await;
+    let rita = Modern::new(&rig, "m", READER);
+    let tool = |name: &str| json!({"name": name, "arguments": {}});
+    let hidden = rita.request("tools/call", tool("pid")).await;
+    let absent = rita.request("tools/call", tool("eee")).await;
+    assert_eq!(hidden.json()["error"]["code"], -32602, "{hidden:?}");
+    assert_eq!(masked(&hidden, "pid"), masked(&absent, "eee"));
+    let hidden = rita.request("prompts/get", tool("part")).await;
+    let absent = rita.request("prompts/get", tool("nope")).await;
+    assert_eq!(hidden.json()["error"]["code"], -32602, "{hidden:?}");
+    assert_eq!(masked(&hidden, "part"), masked(&absent, "nope"));
+    // What is there and granted is still served.
+    assert_eq!(rita.text("echo", json!({"text": "hi"})).await, "hi");
 }

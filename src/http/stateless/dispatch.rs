@@ -146,6 +146,14 @@ impl Way<'_> {
             let fault = refusal::withheld(withheld);
             return Err(owing(admitted.pending, fault));
         }
+        // Where something is hidden, what isn't there is refused in the same words.
+        let lists = self.granted.access.lists_for(&self.frame);
+        if !lists.is_empty() {
+            let listed = served.backend.listed(lease.instance(), lists).await;
+            if let Some(denied) = self.granted.access.lacks(&self.frame, &listed) {
+                return Err(owing(admitted.pending, refusal::denied_fault(&denied)));
+            }
+        }
         if self.frame.method() == "tools/call" {
             let circle = served.circles.of(&self.granted.principal);
             let checked = catalog::checked(&circle, &lease, self.headers, &self.frame).await;

@@ -121,7 +121,7 @@ fn code(refusal: &Refusal) -> i32 {
 }
 
 /// What this principal may not know of is not there.
-fn denied_fault(denied: &Denied) -> Fault {
+pub(super) fn denied_fault(denied: &Denied) -> Fault {
     if *denied == Denied::Method {
         return envelope::unknown();
     }
