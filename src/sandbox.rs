@@ -10,6 +10,8 @@
 //! exec.
 
 #[cfg(target_os = "linux")]
+mod beside;
+#[cfg(target_os = "linux")]
 mod confine;
 #[cfg(target_os = "linux")]
 mod identity;
@@ -24,6 +26,7 @@ mod resources;
 mod runtime;
 #[cfg(target_os = "linux")]
 mod seccomp;
+mod together;
 mod words;
 
 use std::{path::PathBuf, time::Duration};
@@ -34,6 +37,8 @@ pub use self::{
     own_files::covered,
     plan::{Command, Machine, Plan},
     runtime::RUNTIME,
+    together::{Shared, Together},
+    words::Means,
 };
 
 /// `[backends.NAME.sandbox]`.
@@ -49,13 +54,13 @@ pub struct Config {
     pub network: Network,
     /// Who the child is, if not the gateway's own user.
     pub user: Option<User>,
-    /// Bytes of data of each process.
+    /// Bytes: of all processes together, or of data of each where there are no control groups.
     pub memory: Option<u64>,
     /// Processes and threads at once.
     pub processes: Option<u32>,
     /// Descriptors of each process.
     pub open_files: Option<u32>,
-    /// Time on a CPU of each process.
+    /// Time on CPUs: of all processes together, or of each where there are no control groups.
     pub cpu_time: Option<Duration>,
 }
 
