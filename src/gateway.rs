@@ -218,7 +218,12 @@ fn tell_sandboxes(config: &Config, spawner: &Spawner) {
     for entry in &config.backends {
         let child = &entry.config.child.sandbox;
         let sandbox = crate::config::show_profile(child.profile);
-        tracing::info!(backend = entry.config.name, sandbox, "children: {}", child.line(&means));
+        tracing::info!(
+            backend = entry.config.name,
+            sandbox,
+            "children: {}",
+            child.line(&means)
+        );
     }
 }
 

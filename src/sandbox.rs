@@ -97,6 +97,11 @@ pub struct User {
     pub gid: u32,
 }
 
+impl User {
+    /// The number of nobody at all: the account is not there, and no child is started.
+    pub const ABSENT: u32 = u32::MAX;
+}
+
 impl Config {
     /// No sandbox at all.
     #[must_use]

@@ -24,8 +24,9 @@ pub(super) enum Kind {
 /// any capability.
 pub(super) fn grants(plan: &Plan, root: bool) -> Result<Vec<(PathBuf, Kind)>, Refused> {
     let mut found = Vec::new();
-    walk(Path::new("/"), &plan.masked, &mut found)
-        .map_err(Refused::at("listing what is beside the gateway's own files"))?;
+    walk(Path::new("/"), &plan.masked, &mut found).map_err(Refused::at(
+        "listing what is beside the gateway's own files",
+    ))?;
     if found.len() > MOST {
         return Err(Refused::new(CROWDED));
     }
@@ -49,11 +50,7 @@ pub(super) fn grants(plan: &Plan, root: bool) -> Result<Vec<(PathBuf, Kind)>, Re
 }
 
 /// Everything in `folder` that neither is one of `masked` nor holds one.
-fn walk(
-    folder: &Path,
-    masked: &[OsString],
-    found: &mut Vec<(PathBuf, Kind)>,
-) -> io::Result<()> {
+fn walk(folder: &Path, masked: &[OsString], found: &mut Vec<(PathBuf, Kind)>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let path = entry.path();
@@ -81,7 +78,8 @@ const DEVICES: &[&str] = &[
 /// Each costs a rule in the kernel.
 const MOST: usize = 20_000;
 
-const CROWDED: &str = "there is too much beside the gateway's own files: keep them in a folder of their own";
+const CROWDED: &str =
+    "there is too much beside the gateway's own files: keep them in a folder of their own";
 
 #[cfg(test)]
 mod tests {

@@ -157,8 +157,7 @@ fn grant(
 }
 
 /// The making of devices.
-const DEVICES: BitFlags<AccessFs> =
-    make_bitflags!(AccessFs::{MakeChar | MakeBlock});
+const DEVICES: BitFlags<AccessFs> = make_bitflags!(AccessFs::{MakeChar | MakeBlock});
 
 /// Every way to change a file.
 const NEEDED: ABI = ABI::V3;

@@ -20,7 +20,11 @@ use super::{Refused, plan::Command};
 pub fn covered<'a>(granted: &'a [PathBuf], own_files: &[PathBuf]) -> Option<(&'a Path, PathBuf)> {
     // A link among them is the gateway's own as well as what it leads to.
     let named = own_files.iter().map(|file| placed(file));
-    let own_files: Vec<_> = own_files.iter().map(|file| real(file)).chain(named).collect();
+    let own_files: Vec<_> = own_files
+        .iter()
+        .map(|file| real(file))
+        .chain(named)
+        .collect();
     granted.iter().find_map(|path| {
         let place = real(path);
         // An own folder is reached by what is in it, too.
@@ -72,8 +76,7 @@ pub(super) fn masks(own_files: &[PathBuf], command: &Command<'_>) -> Vec<PathBuf
 pub(super) fn refuse_loose_links(own_files: &[PathBuf], masks: &[PathBuf]) -> Result<(), Refused> {
     let safe = |folder: &Path| {
         let real = real(folder);
-        masks.iter().any(|mask| real.starts_with(mask))
-            || access(&real, AccessFlags::W_OK).is_err()
+        masks.iter().any(|mask| real.starts_with(mask)) || access(&real, AccessFlags::W_OK).is_err()
     };
     let loose = own_files.iter().find_map(|file| {
         let mut way: Vec<_> = file.ancestors().collect();

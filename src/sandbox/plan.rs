@@ -12,7 +12,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Config, Network, OPEN_FILES, PROCESSES, Profile, Refused, Shared, own_files, runtime,
+    Config, Network, OPEN_FILES, PROCESSES, Profile, Refused, Shared, User, own_files, runtime,
 };
 
 /// What is known of the machine, and of this gateway on it.
@@ -161,6 +161,13 @@ fn user(config: &Config, machine: &Machine) -> Result<Option<(u32, u32)>, Refuse
     let Some(user) = &config.user else {
         return Ok(None);
     };
+    // To the system that number means: stay who you are.
+    if user.uid == User::ABSENT || user.gid == User::ABSENT {
+        return Err(Refused::new(format!(
+            "there was no user `{}` on this machine when the configuration was read",
+            user.name
+        )));
+    }
     if user.uid == machine.uid {
         return Ok(None);
     }

@@ -66,7 +66,9 @@ pub(super) fn limit(plan: &Plan, counted: Counted) -> Result<(), Refused> {
         Counted::Instance(stages) => {
             set(Resource::RLIMIT_NPROC, u64::from(plan.processes) + stages)
         }
-        Counted::User if plan.own_processes && !plan.counted_together => Err(Refused::new(SHARED_COUNT)),
+        Counted::User if plan.own_processes && !plan.counted_together => {
+            Err(Refused::new(SHARED_COUNT))
+        }
         Counted::User => {
             let most = getrlimit(Resource::RLIMIT_NPROC)
                 .map_err(Refused::at("limiting processes"))?

@@ -44,9 +44,7 @@ impl Config {
         if memory.is_none() && cpu_time.is_none() && !counted {
             return None;
         }
-        let processes = can
-            .processes
-            .then(|| self.processes.unwrap_or(PROCESSES));
+        let processes = can.processes.then(|| self.processes.unwrap_or(PROCESSES));
         Some(Shared {
             memory,
             processes,

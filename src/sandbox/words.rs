@@ -108,7 +108,9 @@ impl Config {
                 text.push_str(&format!("; {mib} MiB of memory for all together"));
             }
             (Some(mib), Some(_)) => {
-                text.push_str(&format!("; {mib} MiB of data FOR EACH PROCESS (RLIMIT_DATA)"));
+                text.push_str(&format!(
+                    "; {mib} MiB of data FOR EACH PROCESS (RLIMIT_DATA)"
+                ));
             }
         }
         match (self.cpu_time.map(|time| time.as_secs()), together) {

@@ -42,9 +42,7 @@ impl Place {
     pub(super) fn make(&self, shared: &Shared, stages: u32) -> io::Result<Group> {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let path = self
-            .base()
-            .join(format!("{}{serial}", place::own_prefix()));
+        let path = self.base().join(format!("{}{serial}", place::own_prefix()));
         fs::create_dir(&path)?;
         let mut group = Group {
             path,
@@ -75,7 +73,11 @@ impl Group {
         fs::write(&file, value.to_string())?;
         // The kernel rounds to pages.
         let taken = fs::read_to_string(&file)?;
-        if taken.trim().parse::<u64>().is_ok_and(|taken| taken <= value) {
+        if taken
+            .trim()
+            .parse::<u64>()
+            .is_ok_and(|taken| taken <= value)
+        {
             self.limits.push((file, taken));
             return Ok(());
         }

@@ -148,11 +148,7 @@ struct Root {
 }
 
 impl Root {
-    fn spawn(
-        command: &mut Command,
-        containment: Containment,
-        own: Own,
-    ) -> io::Result<Self> {
+    fn spawn(command: &mut Command, containment: Containment, own: Own) -> io::Result<Self> {
         // Held over the spawn: a child that is not yet in the register would pass for a stray.
         let mut register = REGISTER.lock();
         let child = command.spawn()?;

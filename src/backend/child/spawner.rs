@@ -22,7 +22,9 @@ use tokio::{
 };
 
 use super::{
-    Child, Config, Exit, Process, SpawnError, cgroup::Place, command, launcher,
+    Child, Config, Exit, Process, SpawnError,
+    cgroup::Place,
+    command, launcher,
     process::{self, Own},
     spec::Spec,
     tmp::Tmp,
@@ -228,7 +230,9 @@ impl Spawner {
         let group = match (&shared, &*self.groups) {
             (Some(shared), Ok(place)) => {
                 let made = place.make(shared, launcher::stages(self.containment));
-                Some(made.map_err(|error| sandbox::Refused::new(format!("making a control group: {error}")))?)
+                Some(made.map_err(|error| {
+                    sandbox::Refused::new(format!("making a control group: {error}"))
+                })?)
             }
             _ => None,
         };
