@@ -175,7 +175,7 @@ async fn the_demo_works_as_printed_also_where_its_port_is_taken() {
 #[tokio::test]
 async fn a_wrapped_command_gets_its_name_key_tools_environment_and_folder() {
     let state = folder();
-    let key = "a-key-that-stands-in-a-file";
+    let key = "short-key";
     let key_file = state.path().join("key");
     write_private(&key_file, &format!("{key}\nand more\n"));
     let misbehave = misbehave();
@@ -202,7 +202,14 @@ async fn a_wrapped_command_gets_its_name_key_tools_environment_and_folder() {
     ];
     let wrapped = Started::start(state.path(), &wrap).await;
     assert_eq!(wrapped.url().1, "misbehave");
-    assert!(!wrapped.said().contains(key), "the key is shown");
+    let said = wrapped.said();
+    assert!(!said.contains(key), "the key is shown");
+    assert!(said.contains("can be guessed"), "{said}");
+    let export = format!(
+        "export GATEHOUSE_KEY=\"$(head -n 1 {})\"",
+        key_file.display()
+    );
+    assert!(said.contains(&export), "{said}");
     let mcp = wrapped.open(key).await;
     let env: Value = serde_json::from_str(&mcp.text("env", json!({})).await).expect("JSON");
     assert_eq!(env["GIVEN"], "one=two");
@@ -265,15 +272,15 @@ async fn a_wrapped_command_without_a_key_file_has_a_new_key_and_the_old_certific
 #[tokio::test]
 async fn a_command_that_cant_be_wrapped_is_refused_in_words() {
     let state = folder();
-    let short = state.path().join("short");
-    write_private(&short, "too-short\n");
-    let short = short.to_str().expect("UTF-8");
+    let empty = state.path().join("empty");
+    write_private(&empty, "\nsecond\n");
+    let empty = empty.to_str().expect("UTF-8");
     for (arguments, word) in [
         (
             &["--", "no-such-program-anywhere"][..],
             "no-such-program-anywhere",
         ),
-        (&["--key-file", short, "--", "true"][..], "shorter"),
+        (&["--key-file", empty, "--", "true"][..], "empty"),
         (&["--allow-tool", "[", "--", "true"][..], "--allow-tool"),
         (&["--name", "no/slash", "--", "true"][..], "--name"),
         (&["--env", "NOVALUE", "--", "true"][..], "--env"),
