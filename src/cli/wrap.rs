@@ -11,6 +11,7 @@ use crate::{
     cli::{USAGE, WrapArgs, life, welcome::Welcome},
     config::{BackendEntry, Config, Parts, is_backend_name},
     policy::filter::Globs,
+    sandbox::Profile,
     secret::Secret,
     tls,
 };
@@ -38,7 +39,12 @@ pub fn run(args: &WrapArgs) -> ExitCode {
 }
 
 /// Runs one backend with everything granted to the one key.
-pub(super) fn start(backend: BackendEntry, front: Front) -> ExitCode {
+pub(super) fn start(mut backend: BackendEntry, front: Front) -> ExitCode {
+    if !cfg!(target_os = "linux") {
+        // There is no file that could say so.
+        life::say("warning: this system can't enforce a sandbox: the command runs without one\n");
+        backend.config.child.sandbox.profile = Profile::Off;
+    }
     let name = backend.config.name.clone();
     let source = match &front.tls {
         Some((cert, key)) => tls::Source::Files {

@@ -175,7 +175,7 @@ async fn the_demo_works_as_printed_also_where_its_port_is_taken() {
 #[tokio::test]
 async fn a_wrapped_command_gets_its_name_key_tools_environment_and_folder() {
     let state = folder();
-    let key = "short-key";
+    let key = "a-key-that-stands-in-a-file";
     let key_file = state.path().join("key");
     write_private(&key_file, &format!("{key}\nand more\n"));
     let misbehave = misbehave();
@@ -202,14 +202,7 @@ async fn a_wrapped_command_gets_its_name_key_tools_environment_and_folder() {
     ];
     let wrapped = Started::start(state.path(), &wrap).await;
     assert_eq!(wrapped.url().1, "misbehave");
-    let said = wrapped.said();
-    assert!(!said.contains(key), "the key is shown");
-    assert!(said.contains("can be guessed"), "{said}");
-    let export = format!(
-        "export GATEHOUSE_KEY=\"$(head -n 1 {})\"",
-        key_file.display()
-    );
-    assert!(said.contains(&export), "{said}");
+    assert!(!wrapped.said().contains(key), "the key is shown");
     let mcp = wrapped.open(key).await;
     let env: Value = serde_json::from_str(&mcp.text("env", json!({})).await).expect("JSON");
     assert_eq!(env["GIVEN"], "one=two");
@@ -242,6 +235,33 @@ async fn a_wrapped_command_gets_its_name_key_tools_environment_and_folder() {
         again.text("self", json!({})).await,
         mcp.text("self", json!({})).await
     );
+}
+
+#[tokio::test]
+async fn a_wrapped_command_says_where_its_key_stands_and_that_a_short_one_can_be_guessed() {
+    let state = folder();
+    let key_file = state.path().join("key");
+    let file = key_file.to_str().expect("UTF-8");
+    write_private(&key_file, "short-key\n");
+    let misbehave = misbehave();
+    let child = misbehave.to_str().expect("UTF-8");
+    let wrap = [
+        "wrap",
+        "--listen",
+        "127.0.0.1:0",
+        "--key-file",
+        file,
+        "--",
+        child,
+    ];
+    let wrapped = Started::start(state.path(), &wrap).await;
+    let said = wrapped.said();
+    assert!(!said.contains("short-key"), "the key is shown");
+    assert!(said.contains("can be guessed"), "{said}");
+    let export = format!("export GATEHOUSE_KEY=\"$(head -n 1 {file})\"");
+    assert!(said.contains(&export), "{said}");
+    let mcp = wrapped.open("short-key").await;
+    assert_eq!(mcp.text("echo", json!({"text": "in"})).await, "in");
 }
 
 #[tokio::test]
