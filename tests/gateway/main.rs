@@ -38,6 +38,7 @@ mod modern_listen_child;
 mod modern_reload;
 mod modern_same;
 mod mtls;
+mod order;
 mod origin;
 #[allow(dead_code, reason = "a subject may need what no other has used yet")]
 mod outcomes;
