@@ -142,6 +142,9 @@ impl Gateway {
         shared.drain.spawn(shared.server.clone().tell_left_out());
         shared
             .drain
+            .spawn(shared.server.clone().watch_credentials());
+        shared
+            .drain
             .spawn(reload::watch_certificates(shared.clone()));
         shared.clone().accept();
         tracing::info!(addresses = ?shared.listener.load().local_addrs(), "ready");
@@ -256,9 +259,15 @@ fn http_config(config: &Config, addresses: &[SocketAddr]) -> http::Config {
     let url = http.public_url.as_ref();
     let origin = url.and_then(|url| Some(format!("{}://{}", url.scheme_str()?, url.authority()?)));
     let mut hosts = http.allowed_hosts.clone();
-    hosts.extend(addresses.iter().map(ToString::to_string));
+    if http.own_addresses {
+        hosts.extend(addresses.iter().map(ToString::to_string));
+    }
+    let mut origins = Origins::new(&hosts, &http.allowed_origins, origin.as_slice());
+    if http.own_addresses {
+        origins.allow_own_addresses();
+    }
     http::Config {
-        origins: Origins::new(&hosts, &http.allowed_origins, origin.as_slice()),
+        origins,
         public_prefix: url
             .map_or("", |url| url.path().trim_end_matches('/'))
             .to_owned(),

@@ -30,10 +30,15 @@ mod lifecycle;
 mod limits;
 mod memory;
 mod modern;
+mod modern_child;
 mod modern_input;
+mod modern_lease;
 mod modern_listen;
+mod modern_listen_child;
+mod modern_reload;
 mod modern_same;
 mod mtls;
+mod order;
 mod origin;
 #[allow(dead_code, reason = "a subject may need what no other has used yet")]
 mod outcomes;
