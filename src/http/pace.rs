@@ -22,7 +22,7 @@ impl Pace {
 }
 
 /// Well below what anybody notices, and hundreds of times what a refusal costs.
-const HOLD: Duration = Duration::from_millis(30);
+const HOLD: Duration = Duration::from_millis(35);
 
 #[cfg(test)]
 mod tests {
