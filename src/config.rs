@@ -15,6 +15,7 @@ mod jwt;
 mod known;
 mod limits;
 mod mtls;
+mod packages;
 mod pem;
 mod pin;
 mod problem;
@@ -77,6 +78,8 @@ pub struct Config {
     pub watched: Vec<PathBuf>,
     /// Absolute paths of the gateway's own files, which no sandboxed child may reach.
     pub own_files: Vec<PathBuf>,
+    /// The folder of packages that were installed ahead; empty where there can be none.
+    pub packages: PathBuf,
     /// What the operator should hear although nothing is refused.
     pub warnings: Problems,
 }
@@ -261,6 +264,7 @@ impl Config {
             backends: parts.backends,
             watched: Vec::new(),
             own_files: parts.tls.own_files(),
+            packages: PathBuf::new(),
             tls: parts.tls,
             warnings: Problems::new(String::new(), "", &[], Vec::new()),
         })
@@ -322,13 +326,15 @@ struct Draft {
     limits: limits::Limits,
     backends: Vec<BackendEntry>,
     audit: Option<crate::audit::Config>,
+    packages: PathBuf,
 }
 
 fn read(cx: &context::Context<'_>, document: &DeTable<'_>) -> Draft {
     let mut root = table::Table::root(cx, document);
     let limits = limits::read(&mut root);
     let server = server::read(&mut root);
-    let backends = backends::read(&mut root, &limits);
+    let packages = packages::read(&mut root);
+    let backends = backends::read(&mut root, &limits, &packages);
     let audit = audit::read(&mut root);
     let (auth, policy) = access::read(&mut root, &server, &backends.names);
     let mut backends = backends;
@@ -344,6 +350,7 @@ fn read(cx: &context::Context<'_>, document: &DeTable<'_>) -> Draft {
         limits,
         backends: backends.entries,
         audit,
+        packages,
     }
 }
 
@@ -378,6 +385,7 @@ impl Draft {
             limits,
             backends,
             audit,
+            packages,
         } = self;
         let addresses = server.addresses.iter().map(|(address, _)| *address);
         Config {
@@ -399,6 +407,7 @@ impl Draft {
             backends,
             watched,
             own_files,
+            packages,
             warnings,
         }
     }

@@ -40,6 +40,7 @@ mod command;
 #[cfg(target_os = "linux")]
 mod kin;
 pub mod launcher;
+mod own_program;
 mod process;
 mod room;
 mod spawner;
@@ -87,6 +88,10 @@ pub struct Installed {
     pub folder: PathBuf,
     /// The argv array, its first element an absolute path.
     pub command: Vec<String>,
+    /// What they are, for people.
+    pub summary: String,
+    /// Of all their files, as it was recorded.
+    pub digest: String,
 }
 
 /// A running command: its pipes, and the tree of processes behind them.
@@ -114,6 +119,9 @@ pub enum SpawnError {
     /// The working directory is not a folder, or may not be entered.
     #[error("cannot enter the working directory {}", .0.display())]
     BadCwd(PathBuf),
+    /// What it would fetch is closed to it.
+    #[error("`{0}` fetches packages, which `strict` forbids: run `gatehouse install` first")]
+    NotInstalled(String),
     /// It can't be held as it has to be.
     #[error("the sandbox can't be enforced: {0}")]
     Sandbox(#[from] sandbox::Refused),

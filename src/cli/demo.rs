@@ -35,6 +35,7 @@ pub fn run() -> ExitCode {
         tls: None,
         key: key.clone(),
         show_key: true,
+        key_file: None,
     };
     wrap::start(backend, front)
 }

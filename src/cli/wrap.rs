@@ -23,6 +23,8 @@ pub(super) struct Front {
     pub(super) key: Secret,
     /// The key is new and has to be shown.
     pub(super) show_key: bool,
+    /// Where the key stands, if it does; no child may read it.
+    pub(super) key_file: Option<PathBuf>,
 }
 
 /// Serves a command until it is told to stop. Exits with 2 when the arguments don't hold.
@@ -76,10 +78,11 @@ pub(super) fn start(backend: BackendEntry, front: Front) -> ExitCode {
         },
         backends: vec![backend],
     };
-    let config = match Config::without_file(parts) {
+    let mut config = match Config::without_file(parts) {
         Ok(config) => config,
         Err(error) => return failed(&error.to_string()),
     };
+    config.own_files.extend(front.key_file);
     life::run(config, None, |gateway| {
         let certificate = gateway.certificate().filter(|_| self_signed);
         let welcome = Welcome {
@@ -146,6 +149,12 @@ fn front(args: &WrapArgs) -> Result<Front, String> {
         tls,
         key,
         show_key: args.key_file.is_none(),
+        key_file: match &args.key_file {
+            Some(file) => {
+                Some(std::path::absolute(file).map_err(|error| format!("--key-file: {error}"))?)
+            }
+            None => None,
+        },
     })
 }
 
