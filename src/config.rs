@@ -93,6 +93,8 @@ pub struct HttpConfig {
     pub allowed_origins: Vec<String>,
     /// Hosts that a `Host` header may name, whatever its port: lower case, IPv6 in brackets.
     pub allowed_hosts: Vec<String>,
+    /// It may also name the address that the client connected to: nobody wrote the list.
+    pub own_addresses: bool,
     /// One client message, bytes.
     pub max_body: usize,
     /// From the first byte of a request to the end of its header section.
@@ -251,6 +253,7 @@ impl Config {
                 public_url: None,
                 allowed_origins: Vec::new(),
                 allowed_hosts: server::default_hosts(None, parts.addresses.iter().copied()),
+                own_addresses: true,
                 max_body: limits.max_body,
                 header_timeout: limits.header_timeout,
             },
@@ -397,6 +400,7 @@ impl Draft {
                 public_url: server.public_url,
                 allowed_origins: server.allowed_origins,
                 allowed_hosts: server.allowed_hosts,
+                own_addresses: server.own_addresses,
                 max_body: limits.max_body,
                 header_timeout: limits.header_timeout,
             },

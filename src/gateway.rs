@@ -256,9 +256,15 @@ fn http_config(config: &Config, addresses: &[SocketAddr]) -> http::Config {
     let url = http.public_url.as_ref();
     let origin = url.and_then(|url| Some(format!("{}://{}", url.scheme_str()?, url.authority()?)));
     let mut hosts = http.allowed_hosts.clone();
-    hosts.extend(addresses.iter().map(ToString::to_string));
+    if http.own_addresses {
+        hosts.extend(addresses.iter().map(ToString::to_string));
+    }
+    let mut origins = Origins::new(&hosts, &http.allowed_origins, origin.as_slice());
+    if http.own_addresses {
+        origins.allow_own_addresses();
+    }
     http::Config {
-        origins: Origins::new(&hosts, &http.allowed_origins, origin.as_slice()),
+        origins,
         public_prefix: url
             .map_or("", |url| url.path().trim_end_matches('/'))
             .to_owned(),

@@ -113,7 +113,7 @@ impl Welcome<'_> {
             )
         });
         format!(
-            "  {trust}npx -y @modelcontextprotocol/inspector --cli {url} \\\n    --transport http \
+            "  {trust}npx -y @modelcontextprotocol/inspector@2 --cli {url} \\\n    --transport http \
              --header {auth} --method tools/list",
             auth = header(key),
         )

@@ -27,6 +27,7 @@ pub(super) struct Server {
     pub(super) public_url: Option<Uri>,
     pub(super) allowed_origins: Vec<String>,
     pub(super) allowed_hosts: Vec<String>,
+    pub(super) own_addresses: bool,
     pub(super) drain_timeout: Duration,
     pub(super) tls: tls::Config,
 }
@@ -73,7 +74,7 @@ pub(super) fn read(root: &mut Table<'_>) -> Server {
         addresses: &addresses,
     };
     let tls = protection(&mut table, insecure, &hosts);
-    let allowed_hosts = hosts.allowed();
+    let (allowed_hosts, own_addresses) = (hosts.allowed(), hosts.hosts.is_empty());
     hosts.warn_if_unreachable(&table);
     table.finish();
     Server {
@@ -81,6 +82,7 @@ pub(super) fn read(root: &mut Table<'_>) -> Server {
         public_url,
         allowed_origins,
         allowed_hosts,
+        own_addresses,
         drain_timeout,
         tls,
     }
@@ -92,6 +94,7 @@ fn fallback() -> Server {
         public_url: None,
         allowed_origins: Vec::new(),
         allowed_hosts: Vec::new(),
+        own_addresses: true,
         drain_timeout: DRAIN,
         tls: tls::Config {
             source: tls::Source::None,

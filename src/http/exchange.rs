@@ -79,6 +79,7 @@ pub(crate) async fn exchange(
         Err(rejection) => (None, Err(rejection)),
     };
     let mut response = treated.unwrap_or_else(|rejection| {
+        let rejection = counted(&snapshot, &sender, rejection);
         record::rejected(&server.strangers, &snapshot.log, &sender, &rejection);
         rejection.into_response()
     });
@@ -88,6 +89,21 @@ pub(crate) async fn exchange(
         origin::allow(&mut response, origin);
     }
     response
+}
+
+/// Throttling comes before route, role, session and envelope. Only the message says how its refusal
+/// has to look, so messages are counted when they are read; what is refused before that, here.
+fn counted(snapshot: &Snapshot, sender: &Sender, rejection: Rejection) -> Rejection {
+    let (Some(rates), Some(principal)) = (&snapshot.rates, &sender.principal) else {
+        return rejection;
+    };
+    if !rejection.is_uncounted() {
+        return rejection;
+    }
+    match rates.check(principal) {
+        Ok(()) => rejection,
+        Err(limited) => Rejection::Rate(rejection.into_id(), limited.retry_after),
+    }
 }
 
 /// HTTP limits, host, origin. What passes is an allowed origin, if there is one; what is `open` is

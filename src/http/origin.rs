@@ -22,6 +22,7 @@ pub struct Origins {
     hosts: HashSet<String>,
     allowed: HashSet<String>,
     own: HashSet<String>,
+    own_addresses: bool,
 }
 
 impl Origins {
@@ -34,7 +35,14 @@ impl Origins {
             hosts: lower(hosts),
             allowed: lower(allowed),
             own: lower(own),
+            own_addresses: false,
         }
+    }
+
+    /// Requests may name the address that they came to. A literal address can't be rebound: whoever
+    /// connected to it may name it.
+    pub fn allow_own_addresses(&mut self) {
+        self.own_addresses = true;
     }
 
     /// Refuses a host that isn't ours.
@@ -108,10 +116,9 @@ impl Origins {
 
     fn knows_host(&self, host: &str, local: SocketAddr) -> bool {
         let name = without_port(host);
-        // A literal address can't be rebound: whoever connected to it may name it.
         self.hosts.contains(host)
             || self.hosts.contains(name)
-            || name.trim_matches(['[', ']']).parse() == Ok(local.ip())
+            || (self.own_addresses && name.trim_matches(['[', ']']).parse() == Ok(local.ip()))
     }
 }
 
@@ -196,11 +203,13 @@ mod tests {
 
     fn origins() -> Origins {
         let text = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
-        Origins::new(
+        let mut origins = Origins::new(
             &text(&["mcp.example.com", "localhost"]),
             &text(&["https://app.example.com"]),
             &text(&["https://mcp.example.com"]),
-        )
+        );
+        origins.allow_own_addresses();
+        origins
     }
 
     fn host(host: &str) -> bool {

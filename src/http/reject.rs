@@ -122,6 +122,26 @@ impl Rejection {
         }
     }
 
+    /// True for what was refused before its message was counted, for what it says or asks for.
+    pub(crate) fn is_uncounted(&self) -> bool {
+        matches!(
+            self,
+            Self::NotFound
+                | Self::Forbidden
+                | Self::Scope(_)
+                | Self::Frame(_)
+                | Self::BadRequest(_)
+        )
+    }
+
+    /// The id of a message that was refused, where it could be read.
+    pub(crate) fn into_id(self) -> Option<Bytes> {
+        match self {
+            Self::Frame(refused) => refused.id,
+            _ => None,
+        }
+    }
+
     /// Status and code, for the audit log.
     pub(crate) fn outline(&self) -> (u16, &'static str) {
         match self {

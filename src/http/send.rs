@@ -139,21 +139,22 @@ async fn hand_over(
     frame: Frame,
     lane: u32,
 ) -> Result<(), Refusal> {
+    let open = session.is_open_for(frame.method());
+    if frame.method() != "initialize" || !open {
+        // The first one was counted when its session opened. What is refused counts too.
+        granted.throttle().map_err(Refusal::Limited)?;
+    }
     // A probe for the revision without sessions. Some servers speak both and stay with whichever
     // they hear first; in a session it must not be that one.
     if frame.method() == "server/discover" || frame.meta_protocol_version().is_some() {
         return Err(Refusal::Denied(Denied::Method));
     }
-    if !session.is_open_for(frame.method()) {
+    if !open {
         return Err(Refusal::Send(SendError::OutOfTurn));
     }
-    // The session looks again; here it costs no rate, and no decision that never comes true.
+    // The session looks again; here it costs no decision that never comes true.
     if frame.id().is_some_and(|id| session.is_in_flight(id)) {
         return Err(Refusal::Send(SendError::DuplicateId));
-    }
-    if frame.method() != "initialize" {
-        // It was counted when its session opened. What is denied counts too.
-        granted.throttle().map_err(Refusal::Limited)?;
     }
     // Also for what is hidden, so that it doesn't show by being refused sooner.
     let listed = session.listed(granted.access.lists_for(&frame)).await;

@@ -77,7 +77,17 @@ pub(crate) async fn post(
     let max = granted.snapshot.http.max_body;
     let body = read::body(&granted.server, max, &parts.headers, body).await?;
     let frames = match Frame::from_client(body.clone()) {
-        Ok(frame) => vec![frame],
+        Ok(frame) => match frame.kind() {
+            Kind::Request => vec![frame],
+            // There is no answer to them on the stream: what goes wrong, the POST has to say.
+            Kind::Notification => {
+                let sent = send::notification(&granted, &session, frame).await;
+                return sent.map(|()| accepted());
+            }
+            Kind::Result | Kind::Error => {
+                return send::response(&session, &frame).map(|()| accepted());
+            }
+        },
         Err(Refused {
             error: FrameError::Batch,
             ..

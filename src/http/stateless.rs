@@ -71,6 +71,8 @@ pub(crate) async fn post(
             return Ok(accepted());
         }
         Kind::Result | Kind::Error => {
+            let counted = granted.throttle();
+            counted.map_err(|limited| Rejection::Rate(None, limited.retry_after))?;
             let fault = envelope::bad(-32600, "Responses are not taken");
             refusal::record(&granted, &frame, &Stop::Fault(fault.clone()));
             return Ok(json(fault.status, fault.answer(None)));

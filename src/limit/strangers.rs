@@ -9,13 +9,15 @@ use std::{
     time::Duration,
 };
 
+use governor::clock::{Clock, MonotonicClock};
+
 use crate::limit::{Rate, Rates, login::network};
 
 /// Refusals of callers without a name.
-pub struct Strangers {
+pub struct Strangers<C: Clock = MonotonicClock> {
     /// Of one address.
-    each: Rates<IpAddr>,
-    all: Rates<()>,
+    each: Rates<IpAddr, C>,
+    all: Rates<(), C>,
     left_out: AtomicU64,
 }
 
@@ -23,13 +25,20 @@ impl Strangers {
     /// Nothing counted yet.
     #[must_use]
     pub fn new() -> Self {
+        Self::with_clock(MonotonicClock)
+    }
+}
+
+impl<C: Clock + Clone> Strangers<C> {
+    /// With a clock of the caller's.
+    pub fn with_clock(clock: C) -> Self {
         let a_minute = |count| Rate {
             count,
             per: Duration::from_secs(60),
         };
         Self {
-            each: Rates::new(a_minute(EACH)),
-            all: Rates::new(a_minute(ALL)),
+            each: Rates::with_clock(a_minute(EACH), clock.clone()),
+            all: Rates::with_clock(a_minute(ALL), clock),
             left_out: AtomicU64::new(0),
         }
     }
@@ -63,11 +72,12 @@ const ALL: NonZeroU32 = NonZeroU32::MIN.saturating_add(1199);
 #[cfg(test)]
 mod tests {
     use super::{ALL, EACH, Strangers};
+    use governor::clock::FakeRelativeClock;
     use std::net::{IpAddr, Ipv4Addr};
 
     #[test]
     fn a_flood_is_counted_for_each_address_and_in_all() {
-        let strangers = Strangers::new();
+        let strangers = Strangers::with_clock(FakeRelativeClock::default());
         let from = |net: u8| IpAddr::V4(Ipv4Addr::new(192, 0, 2, net));
         let recorded = (0..1000).filter(|_| strangers.admit(from(1))).count();
         assert_eq!(recorded, EACH.get() as usize);

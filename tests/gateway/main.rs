@@ -35,6 +35,7 @@ mod modern_input;
 mod modern_listen;
 mod modern_same;
 mod mtls;
+mod order;
 mod origin;
 #[allow(dead_code, reason = "a subject may need what no other has used yet")]
 mod outcomes;

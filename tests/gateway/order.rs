@@ -1,0 +1,66 @@
+//! Two things wrong at once: the earlier step of the contract's order answers.
+
+use serde_json::json;
+
+use crate::rig::{
+    ALICE, BOB, Rig, events_log,
+    mcp::{Mcp, Sse, tool_call},
+};
+
+const CONFIG: &str = "[audit]\npath = \"audit/log.jsonl\"\n[limits]\nrate = \"2/h\"\n\
+                      [backends.m]\ncommand = [\"misbehave\"]";
+
+#[tokio::test]
+async fn whoever_is_over_his_rate_is_told_so_whatever_else_is_wrong() {
+    let rig = Rig::start(CONFIG).await;
+    let mcp = Mcp::open(&rig, "m", ALICE).await;
+    let call = tool_call(&json!(1), "echo", json!({})).to_string();
+    let stranger = [("mcp-session-id", "AAAAAAAAAAAAAAAAAAAAAA")];
+    let unknown = |key| rig.client().post("/m/mcp", key, &stranger, call.clone());
+    // What is refused before its message is looked at counts, too.
+    unknown(ALICE).await.assert_refused(404, "not_found");
+    let over = unknown(ALICE).await;
+    over.assert_refused(429, "rate_limited");
+    assert!(over.header("retry-after").is_some(), "{over:?}");
+    let nowhere = rig.client().post("/n/mcp", ALICE, &[], call.clone()).await;
+    nowhere.assert_refused(429, "rate_limited");
+    let malformed = mcp.post("{").await;
+    malformed.assert_refused(429, "rate_limited");
+    let malformed = mcp.post(r#"{"jsonrpc":"2.0","id":7,"id":7}"#).await;
+    malformed.assert_refused(429, "rate_limited");
+    let doubled = mcp
+        .post(r#"{"jsonrpc":"2.0","id":7,"method":"a","params":{"a":1,"a":1}}"#)
+        .await;
+    doubled.assert_error(429, &json!(7), -32013);
+    let again = mcp.post(r#"{"jsonrpc":"2.0","id":8,"method":"initialize","params":{}}"#);
+    again.await.assert_error(429, &json!(8), -32013);
+    // Others aren't, and their credentials are looked at first.
+    unknown(BOB).await.assert_refused(404, "not_found");
+    unknown("nobody").await.assert_refused(401, "unauthorized");
+    let denied =
+        json!({"event": "denied", "principal": "alice", "rule": "rate_limited", "status": "429"});
+    events_log::noted(&rig, 6, denied).await;
+}
+
+#[tokio::test]
+async fn over_http_sse_a_post_without_an_id_answers_for_itself() {
+    let rig = Rig::start(CONFIG).await;
+    // The stream was counted.
+    let sse = Sse::connect(&rig, "m", ALICE).await;
+    let note = r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#;
+    assert_eq!(sse.post(note).await.status, 202);
+    let over = sse.post(note).await;
+    over.assert_refused(429, "rate_limited");
+    let seconds = over.header("retry-after").expect("a header");
+    assert!(
+        seconds
+            .parse::<u64>()
+            .is_ok_and(|s| (1..=3600).contains(&s))
+    );
+    let denied =
+        json!({"event": "denied", "principal": "alice", "rule": "limit", "status": "-32013"});
+    events_log::noted(&rig, 1, denied).await;
+    // What takes work away is never too much.
+    let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#;
+    assert_eq!(sse.post(cancel).await.status, 202);
+}
