@@ -152,6 +152,15 @@ pub enum Strictness {
 }
 
 impl Config {
+    /// All files whose change is a reason to reload: those of [`Config::watched`], and the records of
+    /// what is installed for backends, which may not be there yet.
+    #[must_use]
+    pub fn looked_at(&self) -> Vec<PathBuf> {
+        let mut files = self.watched.clone();
+        files.extend(packages::records(&self.packages, &self.backends));
+        files
+    }
+
     /// Reads and judges a file.
     ///
     /// # Errors
@@ -372,6 +381,8 @@ impl Draft {
         files.extend(self.audit.iter().flat_map(crate::audit::Config::own_files));
         files.sort();
         files.dedup();
+        // Last: the first that a grant reaches is named, and that is one that everybody knows.
+        files.extend(packages::records(&self.packages, &self.backends));
         files
     }
 

@@ -52,7 +52,7 @@ use std::{path::PathBuf, time::Duration};
 
 use tokio::net::unix::pipe;
 
-use crate::{sandbox, secret::Secret};
+use crate::{package, sandbox, secret::Secret};
 
 pub(super) use self::room::{NARROW, widen};
 pub use self::{
@@ -122,6 +122,11 @@ pub enum SpawnError {
     /// What it would fetch is closed to it.
     #[error("`{0}` fetches packages, which `strict` forbids: run `gatehouse install` first")]
     NotInstalled(String),
+    /// The same, and it can't be fetched ahead either.
+    #[error(
+        "`{0}` fetches packages, which `strict` forbids, and they can't be installed ahead: {1}"
+    )]
+    NotInstallable(String, #[source] package::Unclear),
     /// It can't be held as it has to be.
     #[error("the sandbox can't be enforced: {0}")]
     Sandbox(#[from] sandbox::Refused),

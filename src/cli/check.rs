@@ -10,7 +10,7 @@ use crate::{
     backend::child::{self, Installed, Spawner},
     config::{self, Config, Environment, Process, Strictness},
     drain::Drain,
-    package::Spec,
+    package::{self, Spec},
     pin::origin,
     tls::Source,
 };
@@ -68,6 +68,9 @@ fn unenforceable(config: &Config) -> String {
             if let Err(error) = spawner.examine(child).await {
                 let _ = writeln!(errors, "error: backend {name}: {error}");
             }
+            if let Some(what) = unreachable(child) {
+                let _ = writeln!(errors, "error: backend {name}: {what}");
+            }
             if child.installed.as_ref().is_some_and(|it| !is_whole(it)) {
                 let _ = writeln!(
                     errors,
@@ -78,6 +81,22 @@ fn unenforceable(config: &Config) -> String {
         }
         errors
     })
+}
+
+/// What the user of a child can't reach of what was installed for it.
+pub(super) fn unreachable(child: &child::Config) -> Option<String> {
+    let user = child.sandbox.user.as_ref()?;
+    let program = child.installed.as_ref()?.command.first()?;
+    let files = child::surroundings(child).and_then(|around| Ok(origin::run_files(&around)?));
+    let files = files.unwrap_or_else(|_| vec![program.into()]);
+    let closed = files
+        .iter()
+        .find_map(|file| package::out_of_reach(file, user.uid, user.gid))?;
+    Some(format!(
+        "its user `{}` can't read {}",
+        user.name,
+        closed.display()
+    ))
 }
 
 /// Whether all files of an installation are what they were.

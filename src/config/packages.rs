@@ -1,12 +1,12 @@
 //! `[packages]`, and what `gatehouse install` has put there for each backend.
 //!
-//! Owns what is said of a backend whose packages are not installed, or no longer the ones that its
-//! command asks for. Invariant: what is run from there was installed for this very command, and
+//! Owns what is said of a backend whose packages are no longer the ones that its command asks for. Invariant: what is run from there was installed for this very command, and
 //! nobody but the gateway's user and root could change it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{
+    BackendEntry,
     context::{Context, Span},
     problem::Problem,
     table::Table,
@@ -38,40 +38,30 @@ pub(super) fn read(root: &mut Table<'_>) -> PathBuf {
     folder.unwrap_or(default)
 }
 
+/// The records of all backends that runners run, whether they are there or not.
+pub(super) fn records(folder: &Path, backends: &[BackendEntry]) -> Vec<PathBuf> {
+    let run = backends
+        .iter()
+        .filter(|entry| Spec::of(&entry.config.child.command).is_some());
+    run.map(|entry| Place::of(folder, &entry.config.name).record())
+        .collect()
+}
+
 /// What is installed for a backend; `span` is where its command stands.
 pub(super) fn find(
     cx: &Context<'_>,
-    folder: &std::path::Path,
+    folder: &Path,
     name: &str,
     child: &child::Config,
     span: &Span,
 ) -> Option<Installed> {
     let spec = Spec::of(&child.command)?;
     let place = Place::of(folder, name);
-    let record = place.record();
-    cx.watch(record.clone());
+    // Who starts it says so where there is nothing, and that is of no use.
+    let text = cx.world.read(&place.record()).ok()?;
+    let spec = spec.ok()?;
     let strict = child.sandbox.profile == Profile::Strict;
-    let absent = |message: String, help: String| {
-        // Without `strict` the runner fetches them itself, as it does without a gateway.
-        if strict {
-            cx.report(Problem::warning(message).at(span).help(help));
-        }
-    };
     let install = format!("run `gatehouse install --backend {name}`");
-    let spec = match spec {
-        Ok(spec) => spec,
-        Err(unclear) => {
-            let message = format!("what it would fetch can't be installed ahead: {unclear}");
-            let help = "name the package and its version plainly, or the program itself";
-            absent(message, help.to_owned());
-            return None;
-        }
-    };
-    let Ok(text) = cx.world.read(&record) else {
-        let message = "its packages are not installed: it won't start under \"strict\"";
-        absent(message.to_owned(), install);
-        return None;
-    };
     let found = Record::parse(&text).filter(|found| found.spec == spec.digest());
     let Some(found) = found else {
         let message = match strict {

@@ -88,16 +88,14 @@ fn working_directory(config: &Config) -> Result<PathBuf, SpawnError> {
 
 /// A runner that may neither see its cache nor reach a registry would fail in ways of its own.
 fn refuse_fetching(config: &Config) -> Result<(), SpawnError> {
-    let strict = config.sandbox.profile == Profile::Strict;
-    match config.command.first() {
-        Some(runner)
-            if strict
-                && config.installed.is_none()
-                && package::Spec::of(&config.command).is_some() =>
-        {
-            Err(SpawnError::NotInstalled(runner.clone()))
-        }
-        _ => Ok(()),
+    if config.sandbox.profile != Profile::Strict || config.installed.is_some() {
+        return Ok(());
+    }
+    let runner = config.command.first().cloned().unwrap_or_default();
+    match package::Spec::of(&config.command) {
+        None => Ok(()),
+        Some(Ok(_)) => Err(SpawnError::NotInstalled(runner)),
+        Some(Err(unclear)) => Err(SpawnError::NotInstallable(runner, unclear)),
     }
 }
 

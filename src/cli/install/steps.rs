@@ -298,6 +298,8 @@ const NPM: &[&str] = &[
     "--save=true",
     "--bin-links=true",
     "--dry-run=false",
+    // Addresses may hold credentials, and the child reads the lock file.
+    "--omit-lockfile-registry-resolved=true",
     "--omit=dev",
     "--no-audit",
     "--no-fund",
