@@ -142,6 +142,9 @@ impl Gateway {
         shared.drain.spawn(shared.server.clone().tell_left_out());
         shared
             .drain
+            .spawn(shared.server.clone().watch_credentials());
+        shared
+            .drain
             .spawn(reload::watch_certificates(shared.clone()));
         shared.clone().accept();
         tracing::info!(addresses = ?shared.listener.load().local_addrs(), "ready");

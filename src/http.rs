@@ -20,6 +20,7 @@ mod send;
 mod sse;
 pub(crate) mod stateless;
 mod streamable;
+mod watch;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -148,6 +149,12 @@ impl Server {
     /// are judged by what holds then.
     pub fn close_listens(&self) {
         self.stateless.close_listens();
+    }
+
+    /// Ends calls without a session whose principals may not go on; the others go on with what
+    /// they may do now.
+    pub fn review_stateless(&self, old: &Snapshot, new: &Snapshot) {
+        self.stateless.review(old, new);
     }
 
     /// Ends what waits for clients that have no session.

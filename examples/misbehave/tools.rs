@@ -276,6 +276,10 @@ fn progress(peer: &Peer, id: &str, line: &Line) {
 }
 
 fn ask(peer: &Peer, id: &str, line: &Line, method: &str, params: &Value) {
+    let gate = line.text("file");
+    while !gate.is_empty() && !std::path::Path::new(gate).exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let asked: Vec<_> = (0..line.number("count", 1))
         .map(|_| peer.ask(method, params))
         .collect();

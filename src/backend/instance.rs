@@ -6,6 +6,7 @@
 //! the peer that it belongs to or nobody; no lock is held while a peer is called.
 
 mod inward;
+mod lingering;
 pub mod single;
 
 use std::{
@@ -22,6 +23,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::lingering::{Kept, Lingering};
 use crate::{
     backend::{
         Guard, Inventory,
@@ -32,7 +34,7 @@ use crate::{
         outbox::Outbox,
         routes::Routes,
     },
-    frame::{self, Frame, Slot},
+    frame::{Frame, Slot},
     limit::InFlight,
     pin::Kind,
 };
@@ -83,7 +85,7 @@ struct State {
     routes: Routes,
     /// The places of calls that were given up, while the child may still work on them: by
     /// child-side id, until when.
-    lingering: BTreeMap<u64, (InFlight, Instant)>,
+    lingering: BTreeMap<u64, Lingering>,
     /// Until then the child may still speak for a call that was given up, or for another peer's;
     /// what it says without an address is nobody's, where the peers are not one principal's.
     doubtful_until: Option<Instant>,
@@ -181,7 +183,7 @@ impl Instance {
             .collect();
         for ticket in &tickets {
             if let Some(mut waiting) = state.pending.remove(ticket) {
-                state.linger(*ticket, &mut waiting.call);
+                state.linger(*ticket, &mut waiting.call, None);
             }
         }
         if !tickets.is_empty() {
@@ -292,7 +294,7 @@ impl Instance {
                     state.doubtful_until = Some(Instant::now() + DOUBT);
                     let mut waiting = state.pending.remove(&ticket);
                     if let Some(waiting) = &mut waiting {
-                        state.linger(ticket, &mut waiting.call);
+                        state.linger(ticket, &mut waiting.call, None);
                     }
                     waiting
                 }
@@ -446,39 +448,15 @@ impl Instance {
     pub(super) fn mark_ended(&self) {
         self.ended.cancel();
     }
-
-    fn send_cancelled(&self, ticket: u64) {
-        let params = format!(r#"{{"requestId":{ticket}}}"#);
-        let line = frame::notification("notifications/cancelled", Some(params.as_bytes()));
-        let _ = self
-            .outbox
-            .push(line.len() + 1, |out| out.extend_from_slice(&line));
-    }
-
-    fn send_unsubscribe(&self, uri: &str) {
-        // Its answer has no waiter and is dropped.
-        let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
-        let params = serde_json::json!({ "uri": uri }).to_string();
-        let id = ticket.to_string();
-        let line = frame::request(
-            id.as_bytes(),
-            "resources/unsubscribe",
-            Some(params.as_bytes()),
-        );
-        let _ = self
-            .outbox
-            .push(line.len() + 1, |out| out.extend_from_slice(&line));
-    }
 }
 
 impl State {
     /// Keeps the place of a call that was given up: a caller who calls and cancels in a loop must
     /// not have more work done at once than one who waits.
-    fn linger(&mut self, ticket: u64, call: &mut Call) {
+    fn linger(&mut self, ticket: u64, call: &mut Call, keeps: Option<Kept>) {
         let slot = std::mem::replace(&mut call.slot, InFlight::free());
-        if slot.is_counted() {
-            self.lingering
-                .insert(ticket, (slot, Instant::now() + LINGER));
+        if slot.is_counted() || keeps.is_some() {
+            self.lingering.insert(ticket, Lingering::new(slot, keeps));
         }
     }
 }
@@ -510,10 +488,6 @@ pub const FIRST_OF_OURS: PeerId = 1 << 63;
 /// Calls in flight on one instance; beyond it a call is refused, so that a child that answers
 /// nothing holds a bounded amount of memory.
 const MAX_PENDING: usize = 4096;
-
-/// How long a call that was given up keeps its place among those in flight, unless the child says
-/// sooner that it is done: few children do.
-const LINGER: Duration = Duration::from_secs(5);
 
 /// How long a call that is over may still make its child speak.
 const DOUBT: Duration = Duration::from_secs(60);

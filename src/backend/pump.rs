@@ -285,7 +285,7 @@ fn request(instance: &Arc<Instance>, frame: Frame) {
     };
     let elicitation = frame.elicitation_id().map(Bytes::copy_from_slice);
     let number = instance.with_routes(|routes| {
-        let number = routes.ask(id.clone(), peer_id)?;
+        let number = routes.ask(id.clone(), (peer_id, &peer))?;
         if let Some(elicitation) = elicitation {
             routes.elicit(elicitation, peer_id);
         }

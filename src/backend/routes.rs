@@ -7,7 +7,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use bytes::Bytes;
@@ -29,6 +29,8 @@ pub struct Routes {
 
 struct Asked {
     peer: PeerId,
+    /// Requests without a session are peers that are not attached.
+    to: Weak<dyn Peer>,
     /// The child's id, raw.
     id: Bytes,
     since: Instant,
@@ -104,7 +106,7 @@ impl Routes {
 
     /// Notes that the child asked a peer something; gives it a number of ours. `None`: the child has
     /// that id open already, or too many.
-    pub fn ask(&mut self, id: Bytes, peer: PeerId) -> Option<u64> {
+    pub fn ask(&mut self, id: Bytes, (peer, to): (PeerId, &Arc<dyn Peer>)) -> Option<u64> {
         if self.asked.len() >= MAX_ASKED || self.asked.values().any(|asked| asked.id == id) {
             return None;
         }
@@ -113,6 +115,7 @@ impl Routes {
             self.next_number,
             Asked {
                 peer,
+                to: Arc::downgrade(to),
                 id,
                 since: Instant::now(),
             },
@@ -138,7 +141,7 @@ impl Routes {
     pub fn withdraw(&mut self, id: &[u8]) -> Option<(u64, Arc<dyn Peer>)> {
         let number = *self.asked.iter().find(|(_, asked)| asked.id == id)?.0;
         let asked = self.asked.remove(&number)?;
-        Some((number, self.peers.get(&asked.peer).cloned()?))
+        Some((number, asked.to.upgrade()?))
     }
 
     /// Closes the requests that were put before `before`; their ids at the child.

@@ -219,7 +219,10 @@ fn elicitations(error: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
     let mut found = Vec::new();
     for (index, one) in Elements::of(list).enumerate().take(MAX_VISITS) {
         let id = find(one, "elicitationId").and_then(frame::unescape);
-        let key = id.map_or_else(|| index.to_string(), |id| id.into_owned());
+        let key = id.map(std::borrow::Cow::into_owned);
+        // No key stands for two.
+        let key = key.filter(|key| found.iter().all(|(other, _)| other != key));
+        let key = key.unwrap_or_else(|| format!("#{index}"));
         found.push((key, input_request("elicitation/create", Some(one))?));
     }
     Some(found)

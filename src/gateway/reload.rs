@@ -129,6 +129,7 @@ fn replace(shared: &Arc<Shared>, before: &Config, config: &Config) {
         retire(shared, served.backend.clone(), config.drain_timeout);
     }
     shared.server.close_listens();
+    shared.server.review_stateless(&old, &new);
     review(shared, &old, &new);
 }
 

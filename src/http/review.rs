@@ -6,24 +6,47 @@ use std::sync::Arc;
 
 use crate::{
     http::{Server, Snapshot},
+    policy::Access,
+    principal::Principal,
     session::{EndReason, Session},
 };
 
+/// What a new configuration leaves a principal on a backend.
+pub(crate) enum Standing {
+    /// Nothing: he lost his key or his role.
+    Nothing,
+    /// What he had: his backend was replaced, and drains.
+    Unchanged,
+    /// This.
+    May(Access),
+}
+
+/// What a principal who was let in under `old` may do under `new`.
+pub(crate) fn standing(
+    principal: &Principal,
+    backend: &str,
+    old: &Snapshot,
+    new: &Snapshot,
+) -> Standing {
+    if !new.auth.principal_still_valid(principal, &old.auth) {
+        return Standing::Nothing;
+    }
+    let Some(served) = new.backends.get(backend) else {
+        return Standing::Unchanged;
+    };
+    match new.policy.access(principal, backend, &served.filter) {
+        Some(access) => Standing::May(access),
+        None => Standing::Nothing,
+    }
+}
+
 /// Ends a session whose principal lost his key or his role; else gives it what he may do now.
 pub fn review(session: &Session, old: &Snapshot, new: &Snapshot) {
-    let principal = &session.credential();
-    if !new.auth.principal_still_valid(principal, &old.auth) {
-        session.end(EndReason::Principal);
-        return;
-    }
     let name = &session.backend().config().name;
-    // A session on a backend that was replaced keeps what it had until that has drained.
-    let Some(served) = new.backends.get(name) else {
-        return;
-    };
-    match new.policy.access(principal, name, &served.filter) {
-        Some(access) => session.set_access(access),
-        None => session.end(EndReason::Principal),
+    match standing(&session.credential(), name, old, new) {
+        Standing::Nothing => session.end(EndReason::Principal),
+        Standing::Unchanged => {}
+        Standing::May(access) => session.set_access(access),
     }
 }
 

@@ -18,6 +18,7 @@ mod reply;
 mod table;
 mod translate;
 mod turn;
+mod wants;
 
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
@@ -26,7 +27,7 @@ use http::{HeaderMap, Response};
 pub(crate) use self::{circle::Circles, reply::Live, table::Stateless};
 use self::{
     dispatch::Admission,
-    envelope::Fault,
+    envelope::{Declared, Fault},
     reply::{Answer, End, First, Held, Reply},
 };
 use crate::{
@@ -40,7 +41,7 @@ use crate::{
         send::{self, Refusal},
         streamable::{accepted, event_response},
     },
-    policy::Listed,
+    policy::{Denied, Listed},
 };
 
 /// True when a message or its headers claim the revision without sessions.
@@ -123,16 +124,37 @@ async fn admit(
     counted.map_err(|limited| Stop::Refusal(Refusal::Limited(limited)))?;
     let declared = envelope::check(headers, &frame).map_err(Stop::Fault)?;
     let parked = dispatch::parked(granted, &frame);
-    let listed = Listed::unknown();
+    let asked = (!granted.access.lists_for(&frame).is_empty()).then(|| frame.clone());
     // A parked call keeps its place.
+    let listed = Listed::unknown();
     let passed = send::pass(granted, None, frame, (parked.is_none(), &listed)).await;
-    let (permit, admitted) = passed.map_err(Stop::Refusal)?;
+    let (permit, admitted) = match passed {
+        Ok(passed) => passed,
+        Err(refusal) => {
+            let refusal = unless_absent(granted, declared, asked, refusal).await;
+            return Err(Stop::Refusal(refusal));
+        }
+    };
     Ok(Admission {
         declared,
         parked,
         permit,
         admitted,
     })
+}
+
+/// A rule that denies what isn't there must not tell it from what is hidden.
+async fn unless_absent(
+    granted: &Granted,
+    declared: Declared,
+    asked: Option<Frame>,
+    refusal: Refusal,
+) -> Refusal {
+    let (Refusal::Denied(Denied::Rule(_)), Some(frame)) = (&refusal, asked) else {
+        return refusal;
+    };
+    let absent = Box::pin(dispatch::absent(granted, declared.capabilities, &frame)).await;
+    absent.map_or(refusal, Refusal::Denied)
 }
 
 /// Waits for what comes first; after a while of silence it becomes a stream, so that proxies and

@@ -163,6 +163,16 @@ impl Access {
         })
     }
 
+    /// What the answer to a request that is under way loses from now on.
+    #[must_use]
+    pub fn prune_for(&self, method: &str, uri: Option<&str>) -> Prune {
+        match uri.filter(|_| method == "resources/read") {
+            Some(uri) if self.inner.hides.resources => Prune::of_errors_about(uri),
+            _ if self.inner.restricted => Prune::of_answer_to(method, self),
+            _ => Prune::nothing(),
+        }
+    }
+
     /// True when its principal sees less than all there is.
     #[must_use]
     pub fn is_restricted(&self) -> bool {

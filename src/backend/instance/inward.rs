@@ -22,7 +22,9 @@ impl Instance {
         let mut state = self.state.lock();
         let Some(pending) = state.pending.remove(&ticket) else {
             // Late, and the end of what it cost.
-            state.lingering.remove(&ticket);
+            let late = state.lingering.remove(&ticket);
+            drop(state);
+            drop(late);
             return None;
         };
         drop(state);
@@ -94,11 +96,11 @@ impl Instance {
             for ticket in over {
                 due.extend(state.pending.remove_entry(&ticket));
             }
-            state.lingering.retain(|_, (_, until)| *until > now);
             if !due.is_empty() {
                 state.doubtful_until = Some(now + DOUBT);
             }
         }
+        self.let_go(now);
         for id in unanswered {
             self.refuse_request(&id, -32603, "The client didn't answer in time");
         }
@@ -113,12 +115,14 @@ impl Instance {
     /// Ends the handle: every waiter fails at once, every peer is told.
     pub(in crate::backend) fn close(&self) {
         self.outbox.close();
-        let (pending, peers) = {
+        let (pending, peers, lingering) = {
             let mut state = self.state.lock();
             state.closed = true;
-            state.lingering.clear();
-            (std::mem::take(&mut state.pending), state.routes.clear())
+            let lingering = std::mem::take(&mut state.lingering);
+            let pending = std::mem::take(&mut state.pending);
+            (pending, state.routes.clear(), lingering)
         };
+        drop(lingering);
         for pending in pending.into_values() {
             pending
                 .peer
@@ -135,5 +139,28 @@ impl Instance {
         let _ = self
             .outbox
             .push(error.len() + 1, |out| out.extend_from_slice(&error));
+    }
+
+    pub(super) fn send_cancelled(&self, ticket: u64) {
+        let params = format!(r#"{{"requestId":{ticket}}}"#);
+        let line = frame::notification("notifications/cancelled", Some(params.as_bytes()));
+        let _ = self
+            .outbox
+            .push(line.len() + 1, |out| out.extend_from_slice(&line));
+    }
+
+    pub(super) fn send_unsubscribe(&self, uri: &str) {
+        // Its answer has no waiter and is dropped.
+        let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
+        let params = serde_json::json!({ "uri": uri }).to_string();
+        let id = ticket.to_string();
+        let line = frame::request(
+            id.as_bytes(),
+            "resources/unsubscribe",
+            Some(params.as_bytes()),
+        );
+        let _ = self
+            .outbox
+            .push(line.len() + 1, |out| out.extend_from_slice(&line));
     }
 }

@@ -11,7 +11,7 @@ use std::sync::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{DOUBT, FIRST_OF_OURS, Instance};
+use super::{DOUBT, FIRST_OF_OURS, Instance, lingering::Kept};
 use crate::backend::call::{Call, Peer, PeerId};
 
 /// A number for a peer that is one request.
@@ -35,6 +35,15 @@ impl Instance {
     /// Gives a call up: the child is told, what it asked of this peer is refused, and there is no
     /// answer. The call, if it was in flight.
     pub fn abandon(&self, peer: PeerId, ticket: u64) -> Option<Call> {
+        self.give_call_up(peer, ticket, None)
+    }
+
+    pub(super) fn give_call_up(
+        &self,
+        peer: PeerId,
+        ticket: u64,
+        mut keeps: Option<Kept>,
+    ) -> Option<Call> {
         let (waiting, asked) = {
             let mut state = self.state.lock();
             let is_its = state
@@ -44,7 +53,7 @@ impl Instance {
             let mut waiting = is_its.then(|| state.pending.remove(&ticket)).flatten();
             if let Some(waiting) = &mut waiting {
                 state.doubtful_until = Some(Instant::now() + DOUBT);
-                state.linger(ticket, &mut waiting.call);
+                state.linger(ticket, &mut waiting.call, keeps.take());
             }
             (waiting, state.routes.detach(peer).asked)
         };

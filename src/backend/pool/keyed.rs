@@ -6,6 +6,8 @@
 //! Invariants: an instance is greeted once, with the capabilities of those that it will serve; it
 //! never serves two principals unless `isolation` says so, nor a session.
 
+mod lease;
+
 use std::{
     collections::HashMap,
     sync::{
@@ -89,6 +91,14 @@ struct Taken {
     calls: usize,
     listeners: usize,
     since: Instant,
+}
+
+/// Why a child was not greeted.
+#[derive(Debug, PartialEq, Eq)]
+enum NotGreeted {
+    /// It has no handshake.
+    OtherEra,
+    Failed,
 }
 
 /// The right to use an instance for one request; given back when it is dropped.
@@ -186,12 +196,15 @@ impl Backend {
             });
         };
         match self.greet(&instance, capabilities).await {
-            Some(hello) => {
+            Ok(hello) => {
                 self.breaker_for(&instance, Breaker::succeeded);
                 Ok(Ready { instance, hello })
             }
-            None => {
-                self.failed(&instance);
+            Err(greeted) => {
+                // One that has no handshake is none the worse for it.
+                if greeted != NotGreeted::OtherEra {
+                    self.failed(&instance);
+                }
                 instance.stop();
                 Err(LeaseError::Start)
             }
@@ -199,26 +212,33 @@ impl Backend {
     }
 
     /// The handshake of the gateway's own; the raw `InitializeResult`.
-    async fn greet(&self, instance: &Arc<Instance>, capabilities: Capabilities) -> Option<Bytes> {
+    async fn greet(
+        &self,
+        instance: &Arc<Instance>,
+        capabilities: Capabilities,
+    ) -> Result<Bytes, NotGreeted> {
         let params = format!(
             r#"{{"protocolVersion":"{LATEST_LEGACY}","capabilities":{},"clientInfo":{{"name":"gatehouse","version":"{}"}}}}"#,
             capabilities.initialize(),
             env!("CARGO_PKG_VERSION"),
         );
         let initialize = frame::request(b"0", "initialize", Some(params.as_bytes()));
-        let initialize = Frame::from_child(initialize).ok()?;
+        let initialize = Frame::from_child(initialize).map_err(|_| NotGreeted::Failed)?;
         let answer = ask::ask(instance, &initialize, self.config.start_timeout).await;
-        let answer = answer.ok()?;
+        let answer = answer.map_err(|_| NotGreeted::Failed)?;
         if answer.error().is_some() {
             if ask::error_code(&answer) == Some(era::UNSUPPORTED_VERSION) {
                 self.contradict(Era::Legacy);
+                return Err(NotGreeted::OtherEra);
             }
-            return None;
+            return Err(NotGreeted::Failed);
         }
-        let hello = (answer.kind() == Kind::Result).then(|| answer.result())??;
+        let hello = answer.result().filter(|_| answer.kind() == Kind::Result);
+        let hello = Bytes::copy_from_slice(hello.ok_or(NotGreeted::Failed)?);
         let done = frame::notification("notifications/initialized", None);
-        instance.notify(&Frame::from_child(done).ok()?).ok()?;
-        Some(Bytes::copy_from_slice(hello))
+        let done = Frame::from_child(done).map_err(|_| NotGreeted::Failed)?;
+        let told = instance.notify(&done);
+        told.map(|()| hello).map_err(|_| NotGreeted::Failed)
     }
 
     /// Ends an instance that nobody uses, where one is needed elsewhere; false: there is none.
@@ -292,6 +312,9 @@ impl Backend {
             lot.retain(|seat| !is_it(seat));
             !lot.is_empty()
         });
+        drop(lots);
+        // There is room for another one.
+        self.seats.freed.notify_waiters();
     }
 }
 
@@ -430,54 +453,6 @@ impl Seat {
             Some(Err(_)) => false,
             Some(Ok(ready)) => !ready.instance.has_ended() && !ready.instance.is_stopping(),
         }
-    }
-}
-
-impl SeatLease {
-    /// The instance.
-    #[must_use]
-    pub fn instance(&self) -> &Arc<Instance> {
-        &self.instance
-    }
-
-    /// A legacy child's raw `InitializeResult`; empty for a modern child.
-    #[must_use]
-    pub fn hello(&self) -> Bytes {
-        match self.place.seat.ready.get() {
-            Some(Ok(ready)) => ready.hello.clone(),
-            _ => Bytes::new(),
-        }
-    }
-
-    /// What it is.
-    #[must_use]
-    pub fn need(&self) -> Need {
-        self.place.seat.key.1
-    }
-
-    /// True when it serves all principals.
-    #[must_use]
-    pub fn is_shared(&self) -> bool {
-        self.place.seat.key.0.is_none()
-    }
-
-    /// Notes the log level that its user wants. True when the child has to be told: it has another,
-    /// and nobody else wants a lower one.
-    #[must_use]
-    pub fn wants_level(&self, level: u8) -> bool {
-        let alone = self.place.seat.state.lock().calls <= 1;
-        let old = &self.place.seat.level;
-        match alone {
-            true => old.swap(level, Ordering::Relaxed) != level,
-            false => old.fetch_min(level, Ordering::Relaxed) > level,
-        }
-    }
-
-    /// True for the first that asks: whoever it is has to watch the instance.
-    #[must_use]
-    pub fn is_unwatched(&self) -> bool {
-        !self.place.seat.watched.load(Ordering::Relaxed)
-            && !self.place.seat.watched.swap(true, Ordering::Relaxed)
     }
 }
 

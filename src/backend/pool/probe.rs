@@ -8,7 +8,10 @@
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, timeout},
+};
 
 use super::{Backend, LeaseError, Tenant};
 use crate::backend::{
@@ -21,7 +24,7 @@ type Verdict = Result<Option<Arc<Discovered>>, LeaseError>;
 
 /// What is known of a backend's era.
 #[derive(Default)]
-pub(super) struct Eras(Mutex<State>);
+pub(super) struct Eras(Mutex<State>, Notify);
 
 #[derive(Default)]
 struct State {
@@ -58,6 +61,47 @@ impl Backend {
         let verdict = told.wait_for(Option::is_some).await;
         let verdict = verdict.map_err(|_| LeaseError::Draining)?.clone();
         verdict.unwrap_or(Err(LeaseError::Draining))
+    }
+
+    /// As [`Backend::speaks_modern`], for somebody who needs an instance in any case. Where the
+    /// question isn't answered at once, `greeting` begins, a handshake with another child: some
+    /// servers pass over what they don't know, and those that are slow to start are not to be taken
+    /// for such. True: it has succeeded, which settles the question.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn speaks_modern_or(
+        &self,
+        greeting: impl Future<Output = bool>,
+    ) -> Result<Option<Arc<Discovered>>, LeaseError> {
+        let mut probed = Box::pin(self.speaks_modern());
+        if let Ok(verdict) = timeout(AT_ONCE, &mut probed).await {
+            return verdict;
+        }
+        tokio::select! {
+            verdict = &mut probed => return verdict,
+            greeted = greeting => if !greeted {
+                return probed.await;
+            },
+        }
+        // One that speaks both is about to say so.
+        if let Ok(verdict) = timeout(AT_ONCE, &mut probed).await {
+            return verdict;
+        }
+        self.settle();
+        Ok(None)
+    }
+
+    /// A child has taken the handshake, and none has answered the question.
+    fn settle(&self) {
+        let mut state = self.eras.0.lock();
+        if state.verdict().is_none() {
+            let (_, told) = watch::channel(Some(Ok(None)));
+            state.told = Some(told);
+            self.eras.1.notify_waiters();
+            let backend = &self.config.name;
+            tracing::info!(backend, modern = false, "found out what its children speak");
+        }
     }
 
     /// The era that is known without asking.
@@ -129,11 +173,13 @@ impl Backend {
         let backend = self.me.upgrade()?;
         let (tell, told) = watch::channel(None);
         state.told = Some(told.clone());
+        let asked = told.clone();
         // Not part of who asks: others may wait for it when he has gone.
         self.drain.spawn(async move {
             let verdict = backend.probe().await;
             if verdict.is_err() {
-                backend.eras.0.lock().told = None;
+                let mut state = backend.eras.0.lock();
+                state.told.take_if(|told| told.same_channel(&asked));
             }
             let _ = tell.send(Some(verdict));
         });
@@ -142,16 +188,19 @@ impl Backend {
 
     async fn probe(&self) -> Verdict {
         let sure = self.config.protocol == Protocol::Modern;
-        let patience = match sure {
+        // One that is kept warm has heard nothing either, and is there at once.
+        let sibling = Sibling(self.own(&Tenant::nobody()).await?);
+        // With room for another child, that one's handshake will tell.
+        let patience = match sure || self.slots.available_permits() > 0 {
             true => self.config.start_timeout,
             false => self.config.start_timeout.min(PATIENCE),
         };
-        // One that is kept warm has heard nothing either, and is there at once.
-        let sibling = Sibling(self.own(&Tenant::nobody()).await?);
+        let settled = self.eras.1.notified();
         // What it makes of a question that it may not know says nothing of how it works.
         sibling.0.blame();
         let heard = tokio::select! {
             heard = era::interview(&sibling.0, patience) => heard,
+            () = settled => Heard::Nothing,
             () = self.drain.draining() => return Err(LeaseError::Draining),
         };
         sibling.0.stop();
@@ -194,8 +243,10 @@ impl Drop for Sibling {
     }
 }
 
-/// Silence for so long means that a child doesn't know the question. Clients wait ten seconds for
-/// the answer to theirs.
+/// A good child that runs already answers within this.
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// Silence for so long means that a child doesn't know the question, where there is no room for
+/// another one. Clients wait ten seconds for the answer to theirs.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// Contradictions that are believed one after the other.
 const MAX_BELIEVED: u32 = 4;

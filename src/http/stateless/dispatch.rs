@@ -3,6 +3,8 @@
 //! Owns the choice of the instance and of what the gateway answers itself. Invariant: whatever
 //! happens, the outcome that is owed is said.
 
+mod discover;
+
 use std::{
     borrow::Cow,
     sync::{Arc, Weak, atomic::AtomicBool},
@@ -14,9 +16,13 @@ use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+pub(super) use self::discover::absent;
+use self::discover::era;
 use super::{
-    catalog, circle,
+    catalog::{self, Catalog},
+    circle,
     envelope::{self, Declared, Fault},
+    headers::Mismatch,
     input::{self, Asked, Retry},
     listen::{self, Opening},
     refusal,
@@ -24,13 +30,11 @@ use super::{
     table::Closing,
     translate::{self, INPUT, Rendered},
     turn::{self, Side, State, Turn},
+    wants::Wants,
 };
 use crate::{
     audit::{Outcome as Said, Pending, Status},
-    backend::{
-        Backend, Call, CallError, Discovered, Era, Failure, LeaseError, Need, Peer, SeatLease,
-        Usage, ask,
-    },
+    backend::{Call, CallError, Failure, LeaseError, Need, Peer, SeatLease, Usage, ask},
     bridge::{modern, seal::Bond},
     frame::{self, Frame, Slot},
     http::exchange::Granted,
@@ -69,6 +73,10 @@ struct Way<'a> {
     reply: Arc<Reply>,
     frame: Frame,
     prune: Prune,
+    /// What it listens to at a child of its own era.
+    wants: Option<Wants>,
+    /// What its arguments were compared with.
+    catalog: Option<Arc<Catalog>>,
 }
 
 /// Sends a request where it is answered.
@@ -95,6 +103,8 @@ pub(super) async fn run(
         reply,
         frame,
         prune,
+        wants: None,
+        catalog: None,
     };
     if let Some((turn, round)) = parked {
         return way.resume(&turn, round, admitted.pending);
@@ -113,15 +123,17 @@ pub(super) async fn run(
 type Served<T> = Result<T, Box<(Pending, Fault)>>;
 
 impl Way<'_> {
-    async fn serve(self, admitted: Admitted) -> Served<Held> {
+    async fn serve(mut self, admitted: Admitted) -> Served<Held> {
         let Ok(served) = self.granted.served() else {
             return Err(owing(admitted.pending, envelope::unknown()));
         };
-        let (is_modern, discovered) = match self.era(&served.backend).await {
+        let discovers = self.frame.method() == "server/discover";
+        let asked = (self.declared.capabilities, discovers);
+        let (is_modern, discovered) = match era(self.granted, &served.backend, asked).await {
             Ok(era) => era,
             Err(fault) => return Err(owing(admitted.pending, fault)),
         };
-        if self.frame.method() == "server/discover" {
+        if discovers {
             return self.discover(admitted, discovered).await;
         }
         if !is_modern && self.frame.method().starts_with("tasks/") {
@@ -142,51 +154,18 @@ impl Way<'_> {
         if listens && !is_modern {
             return self.listen(admitted, lease).await;
         }
-        if let Err(withheld) = lease.instance().cleared(&self.frame).await {
-            let fault = refusal::withheld(withheld);
-            return Err(owing(admitted.pending, fault));
+        if listens && !self.narrow() {
+            return Err(owing(admitted.pending, bad_params()));
         }
-        // Where something is hidden, what isn't there is refused in the same words.
-        let lists = self.granted.access.lists_for(&self.frame);
-        if !lists.is_empty() {
-            let listed = served.backend.listed(lease.instance(), lists).await;
-            if let Some(denied) = self.granted.access.lacks(&self.frame, &listed) {
-                return Err(owing(admitted.pending, refusal::denied_fault(&denied)));
-            }
-        }
-        if self.frame.method() == "tools/call" {
-            let circle = served.circles.of(&self.granted.principal);
-            let checked = catalog::checked(&circle, &lease, self.headers, &self.frame).await;
-            let catalog = match checked {
-                Ok(catalog) => catalog,
-                Err(mismatch) => {
-                    return Err(owing(admitted.pending, envelope::mismatch(mismatch)));
-                }
-            };
-            let tool = self.frame.name().unwrap_or_default();
-            if !is_modern && catalog.is_task_only(&tool) {
-                let refusal = translate::done(self.only_as_task());
-                return Ok(self.say(admitted.pending, refusal));
-            }
+        match self.fit(served, &lease).await {
+            Err(fault) => return Err(owing(admitted.pending, fault)),
+            Ok(Some(refusal)) => return Ok(self.say(admitted.pending, refusal)),
+            Ok(None) => {}
         }
         if !is_modern {
             self.set_level(&lease).await;
         }
         self.call(admitted, lease)
-    }
-
-    /// Whether the children are of the client's era; for a discovery what they say of themselves.
-    async fn era(&self, backend: &Backend) -> Result<(bool, Option<Arc<Discovered>>), Fault> {
-        let discovers = self.frame.method() == "server/discover";
-        if let Some(era) = backend.known_era().filter(|_| !discovers) {
-            return Ok((era == Era::Modern, None));
-        }
-        let asked = tokio::time::timeout(DISCOVERY, backend.speaks_modern()).await;
-        match asked.unwrap_or(Err(LeaseError::Start)) {
-            Ok(discovered) => Ok((discovered.is_some(), discovered)),
-            Err(error) if discovers => Err(refusal::undiscovered(error)),
-            Err(error) => Err(refusal::unavailable(error)),
-        }
     }
 
     /// Takes a parked call up again.
@@ -199,12 +178,19 @@ impl Way<'_> {
         if !input::are_responses(responses) {
             return Err(invalid(pending));
         }
+        if let Err(mismatch) = self.fits(turn) {
+            pending.finish(Said::new(Status::Error(-32020)));
+            return Err(envelope::mismatch(mismatch));
+        }
         let retry = Retry {
             round,
             id: self.id(),
             token: self.frame.progress_token_bytes(),
             reply: self.reply.clone(),
             pending,
+            granted: self.granted.clone(),
+            declared: self.declared,
+            prune: self.prune,
         };
         match turn.resume(retry, responses) {
             Ok(()) => Ok(Held::new(self.reply, turn.clone())),
@@ -212,52 +198,21 @@ impl Way<'_> {
         }
     }
 
-    async fn discover(self, admitted: Admitted, modern: Option<Arc<Discovered>>) -> Served<Held> {
-        let access = &self.granted.access;
-        let result = match modern {
-            Some(discovered) => access
-                .redact_result(&discovered.result)
-                .ok()
-                .and_then(|result| modern::rediscover(&result)),
-            None => {
-                let Ok(served) = self.granted.served() else {
-                    return Err(owing(admitted.pending, envelope::unknown()));
-                };
-                let need = Need::Legacy(self.declared.capabilities);
-                let seat = served
-                    .backend
-                    .seat(&self.granted.principal, need, Usage::Listen);
-                let hello = match tokio::time::timeout(DISCOVERY, seat).await {
-                    Ok(Ok(lease)) => {
-                        circle::watch(&served.circles, &self.granted.principal, &lease);
-                        lease.hello()
-                    }
-                    Ok(Err(error)) => {
-                        return Err(owing(admitted.pending, refusal::undiscovered(error)));
-                    }
-                    // It goes on starting, for the next who asks.
-                    Err(_) => {
-                        let fault = refusal::undiscovered(LeaseError::Start);
-                        return Err(owing(admitted.pending, fault));
-                    }
-                };
-                access
-                    .redact_result(&hello)
-                    .ok()
-                    .and_then(|hello| modern::discover(&hello))
-            }
+    /// Compares a retry's headers with its arguments, which are those of the first request.
+    fn fits(&self, turn: &Turn) -> Result<(), Mismatch> {
+        let Some(first) = &turn.catalog else {
+            return Ok(());
         };
-        let id = self.id();
-        Ok(match result {
-            Some(result) => self.say(
-                admitted.pending,
-                translate::done(frame::result_response(&id, &result)),
-            ),
-            None => self.say(
-                admitted.pending,
-                translate::failed(&id, Failure::Unreadable),
-            ),
-        })
+        let Err(mismatch) = first.check(self.headers, &self.frame) else {
+            return Ok(());
+        };
+        // Its client may have read the list again since.
+        let served = self.granted.served().ok();
+        let circle = served.map(|served| served.circles.of(&self.granted.principal));
+        match circle.and_then(|circle| circle.catalog(turn.need)) {
+            Some(now) => now.check(self.headers, &self.frame),
+            None => Err(mismatch),
+        }
     }
 
     async fn listen(self, admitted: Admitted, lease: SeatLease) -> Served<Held> {
@@ -275,6 +230,50 @@ impl Way<'_> {
                 Err(owing(pending, refusal::unavailable(LeaseError::Full)))
             }
         }
+    }
+
+    /// What only its child can tell of a request: that there is what it is about, and that headers
+    /// repeat its arguments as they should. The answer where the child needn't be asked.
+    async fn fit(
+        &mut self,
+        served: &crate::http::Served,
+        lease: &SeatLease,
+    ) -> Result<Option<Rendered>, Fault> {
+        let cleared = lease.instance().cleared(&self.frame).await;
+        cleared.map_err(refusal::withheld)?;
+        // Where something is hidden, what isn't there is refused in the same words.
+        let lists = self.granted.access.lists_for(&self.frame);
+        if !lists.is_empty() {
+            let listed = served.backend.listed(lease.instance(), lists).await;
+            if let Some(denied) = self.granted.access.lacks(&self.frame, &listed) {
+                return Err(refusal::denied_fault(&denied));
+            }
+        }
+        if self.frame.method() != "tools/call" {
+            return Ok(None);
+        }
+        let circle = served.circles.of(&self.granted.principal);
+        let checked = catalog::checked(&circle, lease, self.headers, &self.frame).await;
+        let catalog = checked.map_err(envelope::mismatch)?;
+        let tool = self.frame.name().unwrap_or_default();
+        if lease.need() != Need::Modern && catalog.is_task_only(&tool) {
+            return Ok(Some(translate::done(self.only_as_task())));
+        }
+        self.catalog = Some(catalog);
+        Ok(None)
+    }
+
+    /// The child is asked only for what its client may hear of. False: nothing is asked for.
+    fn narrow(&mut self) -> bool {
+        let wants = Wants::of(&self.frame).map(|wants| wants.permitted(self.granted));
+        let Some((wants, frame)) = wants.and_then(|wants| {
+            let frame = wants.request(&self.frame)?;
+            Some((wants, frame))
+        }) else {
+            return false;
+        };
+        (self.wants, self.frame) = (Some(wants), frame);
+        true
     }
 
     /// Log lines are sent from the level on that this request wants.
@@ -327,6 +326,10 @@ impl Way<'_> {
             started: Instant::now(),
         };
         let turn = self.turn(lease, bond, pending);
+        // The configuration may have been replaced before it could be found.
+        if !turn.review_since(&self.granted.snapshot) {
+            return Ok(Held::new(self.reply, turn));
+        }
         if turn.listens() {
             let closing: Arc<dyn Closing> = turn.clone();
             let table = &self.granted.server.stateless;
@@ -378,7 +381,8 @@ impl Way<'_> {
     }
 
     fn turn(&self, lease: SeatLease, bond: Option<Bond>, pending: Pending) -> Arc<Turn> {
-        let side = match lease.need() {
+        let need = lease.need();
+        let side = match need {
             Need::Modern => Side::Same,
             Need::Legacy(_) => Side::Legacy(self.server_info(&lease)),
         };
@@ -386,22 +390,26 @@ impl Way<'_> {
             (Side::Legacy(_), Some(_)) => Asked::bringing(self.frame.input_responses()),
             _ => Asked::default(),
         };
-        let mut state = State::new(self.id(), lease, pending, asked);
+        let owed = (&**self.granted, self.declared, pending);
+        let mut state = State::new(self.id(), lease, owed, asked);
         state.token = self.frame.progress_token_bytes();
         state.reply = Some(self.reply.clone());
-        self.granted.server.stateless.came();
-        Arc::new_cyclic(|me: &Weak<Turn>| Turn {
+        let turn = Arc::new_cyclic(|me: &Weak<Turn>| Turn {
             number: turn::number(),
             granted: self.granted.clone(),
             method: method(&self.frame),
             uri: self.frame.uri().map(Cow::into_owned),
-            declared: self.declared,
             side,
+            need,
             bond,
+            wants: self.wants.clone(),
+            catalog: self.catalog.clone(),
             listed: AtomicBool::new(false),
             state: Mutex::new(state),
             me: me.clone(),
-        })
+        });
+        self.granted.server.stateless.came(&turn);
+        turn
     }
 
     fn server_info(&self, lease: &SeatLease) -> Option<Bytes> {
@@ -496,7 +504,5 @@ const KNOWN: [&str; 9] = [
     "completion/complete",
     "subscriptions/listen",
 ];
-/// Clients give a discovery ten seconds.
-const DISCOVERY: Duration = Duration::from_secs(7);
 /// For a child to take a log level.
 const LEVEL: Duration = Duration::from_secs(2);

@@ -16,6 +16,7 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use super::{
+    envelope::Declared,
     reply::Reply,
     translate::{self, INPUT, Rendered},
     turn::{Side, Turn},
@@ -25,7 +26,7 @@ use crate::{
     backend::{Capabilities, Outcome},
     bridge::modern,
     frame::{self, Frame},
-    http::reject::limit_error,
+    http::{exchange::Granted, reject::limit_error},
     policy::{Prune, scan::Members},
 };
 
@@ -56,7 +57,14 @@ pub(super) struct Retry {
     pub(super) token: Option<Bytes>,
     pub(super) reply: Arc<Reply>,
     pub(super) pending: Pending,
+    /// Who brings it, and what he may see now.
+    pub(super) granted: Arc<Granted>,
+    pub(super) declared: Declared,
+    pub(super) prune: Prune,
 }
+
+/// What a retry gives, and what the child answered before it came.
+type Unparked<'a> = (Vec<(Vec<u8>, &'a [u8])>, Option<(Prune, Outcome)>);
 
 impl Asked {
     /// Nothing asked yet; `responses` are raw.
@@ -83,12 +91,12 @@ impl Turn {
         {
             return self.lacks(frame);
         }
-        let access = &self.granted.access;
+        let access = self.access();
         if !access.permits_from_child(frame) {
             return false;
         }
         if !self
-            .declared
+            .declared()
             .capabilities
             .allow(frame.method(), by_url(frame))
         {
@@ -142,7 +150,7 @@ impl Turn {
     fn lacks(&self, frame: &Frame) -> bool {
         let needed = Capabilities::needed(frame.method(), by_url(frame));
         let declared = self
-            .declared
+            .declared()
             .capabilities
             .allow(frame.method(), by_url(frame));
         let legacy = matches!(self.side, Side::Legacy(_));
@@ -163,11 +171,14 @@ impl Turn {
         let Some(number) = frame.cancelled_id() else {
             return;
         };
-        self.state
-            .lock()
-            .asked
-            .open
-            .retain(|_, ask| ask.number != number);
+        let asked = &mut self.state.lock().asked;
+        let mut left = 0;
+        asked.open.retain(|_, ask| {
+            let stays = ask.number != number;
+            left += if stays { ask.request.len() } else { 0 };
+            stays
+        });
+        asked.bytes = left;
     }
 
     /// Waits a moment for what else the child asks, then tells the client.
@@ -282,6 +293,34 @@ impl Turn {
         drop(lease);
     }
 
+    /// Takes over what a retry brings: what it gives, by the instance's numbers, and what the child
+    /// said meanwhile.
+    fn unpark<'a>(&self, retry: Retry, responses: &'a [u8]) -> Result<Unparked<'a>, Box<Retry>> {
+        let mut state = self.state.lock();
+        // It may have ended while the retry was being recorded.
+        let over = state.ended && state.late.is_none();
+        if over || state.reply.is_some() || state.asked.round != retry.round {
+            return Err(Box::new(retry));
+        }
+        state.id = retry.id;
+        state.token = retry.token;
+        state.principal = retry.granted.principal.clone();
+        state.declared = retry.declared;
+        state.access = retry.granted.access.clone();
+        state.prune = Some(retry.prune);
+        state.reply = Some(retry.reply);
+        state.pending = Some(retry.pending);
+        let mut given = Vec::new();
+        for (key, value) in Members::of(responses) {
+            let ask = frame::unescape(key).and_then(|key| state.asked.open.remove(&*key));
+            if let Some(ask) = ask {
+                state.asked.bytes = state.asked.bytes.saturating_sub(ask.request.len());
+                given.push((ask.number, value));
+            }
+        }
+        Ok((given, state.late.take()))
+    }
+
     /// Takes the call up again. The responses are raw, by the keys that they were asked for.
     ///
     /// # Errors
@@ -291,36 +330,16 @@ impl Turn {
         retry: Retry,
         responses: &[u8],
     ) -> Result<(), Box<Retry>> {
-        let (given, late) = {
-            let mut state = self.state.lock();
-            // It may have ended while the retry was being recorded.
-            let over = state.ended && state.late.is_none();
-            if over || state.reply.is_some() || state.asked.round != retry.round {
-                return Err(Box::new(retry));
-            }
-            let Retry {
-                id,
-                token,
-                reply,
-                pending,
-                ..
-            } = retry;
-            state.id = id;
-            state.token = token;
-            state.reply = Some(reply);
-            state.pending = Some(pending);
-            let mut given = Vec::new();
-            for (key, value) in Members::of(responses) {
-                let ask = frame::unescape(key).and_then(|key| state.asked.open.remove(&*key));
-                if let Some(ask) = ask {
-                    state.asked.bytes = state.asked.bytes.saturating_sub(ask.request.len());
-                    given.push((ask.number, value));
-                }
-            }
-            (given, state.late.take())
-        };
-        self.granted.server.stateless.unpark(self);
+        let snapshot = retry.granted.snapshot.clone();
+        let (given, late) = self.unpark(retry, responses)?;
+        let stateless = &self.granted.server.stateless;
+        stateless.unpark(self);
+        // A configuration may have replaced the one that it was judged by.
+        if !self.review_since(&snapshot) {
+            return Ok(());
+        }
         if let Some((prune, outcome)) = late {
+            let prune = self.state.lock().prune.take().unwrap_or(prune);
             let rendered = self.render(&prune, outcome);
             self.granted.server.stateless.forget(self);
             self.finish(rendered, false);

@@ -13,7 +13,6 @@ use std::{
 use bytes::Bytes;
 use http::StatusCode;
 use parking_lot::Mutex;
-use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -22,25 +21,15 @@ use super::{
     reply::{Answer, End, Owner, Reply},
     table::Closing,
     translate,
+    wants::{Wants, subscribe},
 };
 use crate::{
     audit::{Outcome as Said, Pending, Status},
     backend::{Call, Instance, Outcome, Peer, PeerId, SeatLease, ask, instance::single},
     bridge::modern,
     frame::{self, Frame, Kind},
-    http::{exchange::Granted, send},
-    policy::Listed,
+    http::exchange::Granted,
 };
-
-/// What a client wants to hear of.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Wants {
-    tools_list_changed: bool,
-    prompts_list_changed: bool,
-    resources_list_changed: bool,
-    resource_subscriptions: Vec<String>,
-}
 
 /// A stream of subscriptions.
 pub(super) struct Listen {
@@ -81,11 +70,7 @@ pub(super) async fn open(opening: Opening) -> Result<Arc<Listen>, Refused> {
         pending,
         reply,
     } = opening;
-    let wanted = frame
-        .params()
-        .and_then(|params| modern::find(params, "notifications"));
-    let wanted: Option<Wants> = wanted.and_then(|raw| serde_json::from_slice(raw).ok());
-    let Some(wanted) = wanted else {
+    let Some(wanted) = Wants::of(&frame) else {
         return Err(Refused::Params(pending));
     };
     let instance = lease.instance().clone();
@@ -144,28 +129,22 @@ fn begin(listen: &Arc<Listen>, ear: &Ear, circle: Option<&Circle>) {
 }
 
 /// What of it the child offers, and its principal may have.
-fn honoured(granted: &Granted, lease: &SeatLease, wanted: Wants) -> Wants {
+fn honoured(granted: &Granted, lease: &SeatLease, mut wanted: Wants) -> Wants {
     let hello = lease.hello();
     let capabilities = modern::find(&hello, "capabilities").unwrap_or(b"{}");
     let offers = |kind: &str, what: &str| {
         modern::find(capabilities, kind).and_then(|kind| modern::find(kind, what)) == Some(b"true")
     };
     let subscribes = offers("resources", "subscribe");
-    let mut resources = wanted.resource_subscriptions;
-    resources.sort_unstable();
-    resources.dedup();
-    resources.truncate(MAX_RESOURCES);
-    // Each as if it had been asked for by itself, as it is in front of the child.
-    resources.retain(|uri| {
-        subscribes
-            && subscribe(uri)
-                .is_some_and(|ask| send::check(granted, None, ask, &Listed::unknown()).is_ok())
-    });
+    if !subscribes {
+        wanted.resource_subscriptions.clear();
+    }
+    let wanted = wanted.permitted(granted);
     Wants {
         tools_list_changed: wanted.tools_list_changed && offers("tools", "listChanged"),
         prompts_list_changed: wanted.prompts_list_changed && offers("prompts", "listChanged"),
         resources_list_changed: wanted.resources_list_changed && offers("resources", "listChanged"),
-        resource_subscriptions: resources,
+        resource_subscriptions: wanted.resource_subscriptions,
     }
 }
 
@@ -192,16 +171,6 @@ async fn subscribed(instance: &Arc<Instance>, number: PeerId, mut wants: Wants) 
     }
     wants.resource_subscriptions = kept;
     wants
-}
-
-fn subscribe(uri: &str) -> Option<Frame> {
-    let params = json!({ "uri": uri }).to_string();
-    Frame::from_child(frame::request(
-        b"0",
-        "resources/subscribe",
-        Some(params.as_bytes()),
-    ))
-    .ok()
 }
 
 /// Takes a peer off an instance again.
@@ -242,16 +211,9 @@ impl Listen {
 
     /// Something that the child tells everybody, or those who want to hear of it.
     pub(super) fn hear(&self, frame: &Frame) {
-        let wanted = match frame.method() {
-            "notifications/tools/list_changed" => self.wants.tools_list_changed,
-            "notifications/prompts/list_changed" => self.wants.prompts_list_changed,
-            "notifications/resources/list_changed" => self.wants.resources_list_changed,
-            // Only those who are subscribed to it are told.
-            "notifications/resources/updated" => true,
-            _ => false,
-        };
         let access = &self.granted.access;
-        if !wanted || !access.permits_from_child(frame) {
+        let heard = self.wants.hears(frame, &self.granted) == Some(true);
+        if !heard || !access.permits_from_child(frame) {
             return;
         }
         let Ok(frame) = access.redact(frame.clone()) else {
@@ -334,5 +296,3 @@ impl Peer for Ear {
 
 /// For the child to take all subscriptions.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Resources of one stream.
-const MAX_RESOURCES: usize = 256;

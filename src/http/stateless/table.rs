@@ -5,16 +5,14 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Weak, atomic::Ordering},
+    time::SystemTime,
 };
 
 use parking_lot::Mutex;
 
 use super::turn::Turn;
-use crate::{backend::PeerId, bridge::seal::Seal, principal::Principal};
+use crate::{backend::PeerId, bridge::seal::Seal, http::Snapshot, principal::Principal};
 
 /// Something that the gateway may have to end.
 pub(super) trait Closing: Send + Sync {
@@ -30,8 +28,8 @@ pub(crate) struct Stateless {
     pub(super) seal: Seal,
     parked: Mutex<HashMap<PeerId, Arc<Turn>>>,
     listens: Mutex<HashMap<PeerId, Listener>>,
-    /// Calls that are not over.
-    running: AtomicUsize,
+    /// Calls that are not over, parked ones too.
+    running: Mutex<HashMap<PeerId, Weak<Turn>>>,
 }
 
 impl Stateless {
@@ -40,14 +38,14 @@ impl Stateless {
             seal: Seal::new(),
             parked: Mutex::default(),
             listens: Mutex::default(),
-            running: AtomicUsize::new(0),
+            running: Mutex::default(),
         }
     }
 
     /// Calls that children work on, without those that wait for their client or listen.
     pub(crate) fn in_flight(&self) -> usize {
         let waiting = self.parked.lock().len() + self.listens.lock().len();
-        self.running.load(Ordering::Relaxed).saturating_sub(waiting)
+        self.running.lock().len().saturating_sub(waiting)
     }
 
     /// Ends all streams of subscriptions.
@@ -69,12 +67,35 @@ impl Stateless {
         }
     }
 
-    pub(super) fn came(&self) {
-        self.running.fetch_add(1, Ordering::Relaxed);
+    /// Looks at all calls again after a reload: those of principals who may not go on end.
+    pub(crate) fn review(&self, old: &Snapshot, new: &Snapshot) {
+        for turn in self.turns() {
+            turn.review(old, new);
+        }
     }
 
-    pub(super) fn gone(&self) {
-        self.running.fetch_sub(1, Ordering::Relaxed);
+    /// Ends the calls whose credentials have ended.
+    pub(crate) fn sweep(&self, now: SystemTime) {
+        for turn in self.turns() {
+            if turn.has_outlived(now) {
+                turn.revoke();
+            }
+        }
+    }
+
+    pub(super) fn came(&self, turn: &Arc<Turn>) {
+        let mut running = self.running.lock();
+        running.insert(turn.number, Arc::downgrade(turn));
+    }
+
+    pub(super) fn gone(&self, number: PeerId) {
+        self.running.lock().remove(&number);
+    }
+
+    /// Without the lock: one that ends takes itself out.
+    fn turns(&self) -> Vec<Arc<Turn>> {
+        let running = self.running.lock();
+        running.values().filter_map(Weak::upgrade).collect()
     }
 
     /// Keeps a call while its client brings input. False: its principal has too many.

@@ -47,13 +47,14 @@ pub(super) fn answer(turn: &Turn, id: &Bytes, frame: Frame) -> Rendered {
         }
         // This revision has no such code; and what the answer filter writes must read like what the
         // gateway refuses itself.
-        (_, Side::Same) if frame.error_code() == Some(-32002) => {
+        (_, Side::Same) if matches!(frame.error_code(), Some(-32002 | -32042)) => {
             let error = frame.error().unwrap_or_default();
             match modern::error(error, turn.uri.as_deref()) {
                 Translated::Error(error) => {
                     refused(frame.rewritten(&[(Slot::Error, &error), (Slot::Id, id)]))
                 }
-                _ => refused(with_id(frame, id)),
+                Translated::Visit(visit) => visits(turn, id, &visit, None),
+                Translated::Same => refused(with_id(frame, id)),
             }
         }
         (_, Side::Same) => refused(with_id(frame, id)),
@@ -67,6 +68,11 @@ pub(super) fn failed(id: &[u8], failure: Failure) -> Rendered {
         http: StatusCode::OK,
         status: failure_status(failure),
     }
+}
+
+/// Its principal may not go on.
+pub(super) fn revoked(id: &[u8]) -> Rendered {
+    error(id, -32603, "The request ended with its credentials", None)
 }
 
 /// An error of the gateway's own.
@@ -116,7 +122,7 @@ fn with_id(frame: Frame, id: &[u8]) -> Frame {
 /// A result of the client's own revision.
 fn same(turn: &Turn, id: &Bytes, frame: Frame) -> Rendered {
     let result = frame.result().unwrap_or_default();
-    if !turn.declared.tasks && kind_is(result, b"\"task\"") {
+    if !turn.declared().tasks && kind_is(result, b"\"task\"") {
         return error(
             id,
             -32603,
@@ -144,8 +150,7 @@ fn same(turn: &Turn, id: &Bytes, frame: Frame) -> Rendered {
         }
     }
     // What was pruned for one principal is not everybody's.
-    if turn.granted.access.is_restricted() && memchr::memmem::find(result, b"\"public\"").is_some()
-    {
+    if turn.access().is_restricted() && memchr::memmem::find(result, b"\"public\"").is_some() {
         return match private(result) {
             Some(result) => done(frame::result_response(id, &result)),
             None => failed(id, Failure::Unreadable),
@@ -183,7 +188,10 @@ fn private(result: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// An object with some of its values replaced.
-fn rebuilt(object: &[u8], replace: impl Fn(&str, &[u8]) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
+pub(super) fn rebuilt(
+    object: &[u8],
+    replace: impl Fn(&str, &[u8]) -> Option<Vec<u8>>,
+) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(object.len() + 128);
     for (key, value) in Members::of(object) {
         out.push(if out.is_empty() { b'{' } else { b',' });
@@ -205,6 +213,7 @@ fn rebuilt(object: &[u8], replace: impl Fn(&str, &[u8]) -> Option<Vec<u8>>) -> O
 /// said it can bring.
 fn unaskable(turn: &Turn, id: &[u8], result: &[u8]) -> Option<Rendered> {
     let refused = || Some(failed(id, Failure::Unreadable));
+    let access = turn.access();
     let requests = modern::find(result, "inputRequests").unwrap_or(b"{}");
     for (_, request) in Members::of(requests) {
         let method = modern::find(request, "method").and_then(frame::unescape);
@@ -215,11 +224,11 @@ fn unaskable(turn: &Turn, id: &[u8], result: &[u8]) -> Option<Rendered> {
         let Ok(asked) = Frame::from_child(frame::request(b"0", &method, params)) else {
             return refused();
         };
-        if !turn.granted.access.permits_from_child(&asked) {
+        if !access.permits_from_child(&asked) {
             return refused();
         }
         let by_url = params.and_then(|params| modern::find(params, "mode")) == Some(b"\"url\"");
-        if !turn.declared.capabilities.allow(&method, by_url) {
+        if !turn.declared().capabilities.allow(&method, by_url) {
             let lacks = lacking(&method, by_url);
             let text = "The server needs a capability that the client lacks";
             return Some(error(id, -32021, text, Some(lacks)));
@@ -250,7 +259,7 @@ fn visits(turn: &Turn, id: &[u8], visit: &[(String, Vec<u8>)], info: Option<&[u8
             None,
         );
     }
-    if !turn.declared.capabilities.url {
+    if !turn.declared().capabilities.url {
         let data = r#"{"requiredCapabilities":{"elicitation":{"url":{}}}}"#;
         return error(
             id,
@@ -258,6 +267,15 @@ fn visits(turn: &Turn, id: &[u8], visit: &[(String, Vec<u8>)], info: Option<&[u8
             "The server needs a capability that the client lacks",
             Some(data),
         );
+    }
+    let access = turn.access();
+    let may = visit.iter().all(|(_, request)| {
+        let params = modern::find(request, "params");
+        let asked = Frame::from_child(frame::request(b"0", "elicitation/create", params));
+        asked.is_ok_and(|asked| access.permits_from_child(&asked))
+    });
+    if !may {
+        return failed(id, Failure::Unreadable);
     }
     let result = modern::input_required(visit, None, info);
     done(frame::result_response(id, &result))

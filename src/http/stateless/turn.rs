@@ -7,6 +7,7 @@
 use std::{
     borrow::Cow,
     sync::{Arc, Weak, atomic::AtomicBool},
+    time::SystemTime,
 };
 
 use bytes::Bytes;
@@ -14,19 +15,27 @@ use http::StatusCode;
 use parking_lot::Mutex;
 
 use super::{
+    catalog::Catalog,
     envelope::{Declared, Level},
     input::Asked,
     reply::{Answer, End, Owner, Reply},
     table::Closing,
     translate::{self, Rendered},
+    wants::Wants,
 };
 use crate::{
     audit::{Outcome as Said, Pending},
-    backend::{Call, Failure, Outcome, Peer, PeerId, SeatLease, instance::single},
+    backend::{Call, Failure, Need, Outcome, Peer, PeerId, SeatLease, instance::single},
     bridge::{modern, seal::Bond},
     frame::{Frame, Slot},
-    http::{exchange::Granted, reject::limit_error},
-    policy::Prune,
+    http::{
+        Snapshot,
+        exchange::Granted,
+        reject::limit_error,
+        review::{Standing, standing},
+    },
+    policy::{Access, Prune},
+    principal::Principal,
     session::budget::LARGE,
 };
 
@@ -36,10 +45,14 @@ pub(super) struct Turn {
     pub(super) granted: Arc<Granted>,
     pub(super) method: Cow<'static, str>,
     pub(super) uri: Option<String>,
-    pub(super) declared: Declared,
     pub(super) side: Side,
+    pub(super) need: Need,
     /// What input that the client brings later is bound to.
     pub(super) bond: Option<Bond>,
+    /// What it listens to.
+    pub(super) wants: Option<Wants>,
+    /// What its arguments were compared with, as its retries are.
+    pub(super) catalog: Option<Arc<Catalog>>,
     /// It stands in a table.
     pub(super) listed: AtomicBool,
     pub(super) state: Mutex<State>,
@@ -60,6 +73,12 @@ pub(super) struct State {
     /// The client's id and progress token of now: a retry brings new ones.
     pub(super) id: Bytes,
     pub(super) token: Option<Bytes>,
+    /// Who came last, and what he may see now: a retry or a new configuration may change that.
+    pub(super) principal: Principal,
+    pub(super) declared: Declared,
+    pub(super) access: Access,
+    /// What the answer loses, where that is not what the child was asked with.
+    pub(super) prune: Option<Prune>,
     pub(super) ticket: u64,
     pub(super) lease: Option<SeatLease>,
     /// Where its answer goes; nowhere while the client is to bring input.
@@ -128,9 +147,8 @@ impl Turn {
             Outcome::Failed(failure) => return translate::failed(&id, failure),
             Outcome::Answer(frame) => frame,
         };
-        let shown = prune
-            .apply(frame)
-            .and_then(|frame| self.granted.access.redact(frame));
+        let access = self.access();
+        let shown = prune.apply(frame).and_then(|frame| access.redact(frame));
         match shown {
             Ok(frame) => translate::answer(self, &id, frame),
             Err(error) => {
@@ -147,19 +165,85 @@ impl Turn {
             state.ended = true;
             (state.lease.take(), state.pending.take(), state.ticket)
         };
-        if let Some(lease) = &lease {
-            lease.instance().abandon(self.number, ticket);
+        if let Some(lease) = lease {
+            lease.abandon(self.number, ticket);
         }
-        drop(lease);
         drop(pending);
         self.granted.server.stateless.forget(self);
     }
 
+    /// What its client declared last.
+    pub(super) fn declared(&self) -> Declared {
+        self.state.lock().declared
+    }
+
+    /// What its principal may see now.
+    pub(super) fn access(&self) -> Access {
+        self.state.lock().access.clone()
+    }
+
+    /// What a new configuration makes of it. False: it is over.
+    pub(super) fn review(&self, old: &Snapshot, new: &Snapshot) -> bool {
+        let principal = self.state.lock().principal.clone();
+        match standing(&principal, &self.granted.backend, old, new) {
+            Standing::Nothing => {
+                self.revoke();
+                return false;
+            }
+            Standing::Unchanged => {}
+            Standing::May(access) => self.allow(access),
+        }
+        true
+    }
+
+    /// As [`Turn::review`], where the configuration was replaced since `opened`.
+    pub(super) fn review_since(&self, opened: &Arc<Snapshot>) -> bool {
+        let now = self.granted.server.snapshot();
+        Arc::ptr_eq(&now, opened) || self.review(opened, &now)
+    }
+
+    /// True when its credential has ended. A parked call is left to who comes with a new one.
+    pub(super) fn has_outlived(&self, now: SystemTime) -> bool {
+        let state = self.state.lock();
+        let waits = state.reply.is_none() && state.principal.is_renewable();
+        !waits && state.principal.expired(now)
+    }
+
+    /// Ends it because its principal may not go on.
+    pub(super) fn revoke(&self) {
+        if self.listens() {
+            return self.say_over();
+        }
+        let id = self.state.lock().id.clone();
+        self.finish(translate::revoked(&id), true);
+        self.abandon();
+    }
+
+    /// Gives it what its principal may see from now on.
+    pub(super) fn allow(&self, access: Access) {
+        let mut state = self.state.lock();
+        state.prune = Some(access.prune_for(&self.method, self.uri.as_deref()));
+        state.access = access;
+    }
+
+    fn hear(&self, frame: Frame) {
+        let Some(wants) = &self.wants else { return };
+        if frame.method() == "notifications/subscriptions/acknowledged" {
+            match wants.acknowledged(&frame) {
+                Some(frame) => self.push(frame),
+                None => tracing::warn!("withheld an acknowledgement"),
+            }
+        } else if wants.hears(&frame, &self.granted) != Some(false) {
+            self.push(frame);
+        }
+    }
+
     fn push(&self, frame: Frame) {
-        if !self.granted.access.permits_from_child(&frame) {
+        let access = self.access();
+        if !access.permits_from_child(&frame) {
             return;
         }
-        let Ok(frame) = self.granted.access.redact(frame) else {
+        let Ok(frame) = access.redact(frame) else {
             tracing::warn!("withheld a message");
             return;
         };
@@ -190,14 +274,25 @@ impl Turn {
 
 impl Peer for Turn {
     fn answer(&self, call: Call, outcome: Outcome) {
-        let parked = {
+        let Call { prune, slot, .. } = call;
+        let (parked, prune, lease) = {
             let mut state = self.state.lock();
             state.ended = true;
             state.asked.clear();
-            state.reply.is_none()
+            let late = matches!(outcome, Outcome::Failed(Failure::TimedOut));
+            let lease = late.then(|| state.lease.take()).flatten();
+            let lease = lease.map(|lease| (lease, state.ticket));
+            (
+                state.reply.is_none(),
+                state.prune.take().unwrap_or(prune),
+                lease,
+            )
         };
-        let Call { prune, slot, .. } = call;
-        drop(slot);
+        // Its child may still be at it, and ask.
+        match lease {
+            Some((lease, ticket)) => lease.hold(ticket, slot),
+            None => drop(slot),
+        }
         if parked {
             self.answered_late(prune, outcome);
             return;
@@ -233,7 +328,7 @@ impl Peer for Turn {
                 let level = level.and_then(Level::read);
                 // Only to who asked for it, and nothing below what he asked for.
                 if self
-                    .declared
+                    .declared()
                     .level
                     .is_some_and(|wanted| level >= Some(wanted))
                 {
@@ -241,7 +336,7 @@ impl Peer for Turn {
                 }
             }
             "notifications/cancelled" => self.withdraw(&frame),
-            _ if self.listens() => self.push(frame),
+            _ if self.listens() => self.hear(frame),
             // Without an address, and of a kind that belongs to no call here.
             _ => {}
         }
@@ -273,15 +368,24 @@ impl Owner for Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.granted.server.stateless.gone();
+        self.granted.server.stateless.gone(self.number);
     }
 }
 
 impl State {
-    pub(super) fn new(id: Bytes, lease: SeatLease, pending: Pending, asked: Asked) -> Self {
+    pub(super) fn new(
+        id: Bytes,
+        lease: SeatLease,
+        (granted, declared, pending): (&Granted, Declared, Pending),
+        asked: Asked,
+    ) -> Self {
         Self {
             id,
             token: None,
+            principal: granted.principal.clone(),
+            declared,
+            access: granted.access.clone(),
+            prune: None,
             ticket: 0,
             lease: Some(lease),
             reply: None,
