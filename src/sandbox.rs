@@ -36,7 +36,7 @@ pub use self::confine::{confine, relinquish};
 pub use self::{
     own_files::covered,
     plan::{Command, Machine, Plan},
-    runtime::RUNTIME,
+    runtime::{RUNTIME, installed_beside},
     together::{Shared, Together},
     words::Means,
 };
