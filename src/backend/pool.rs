@@ -37,33 +37,7 @@ use crate::{
     principal::Principal,
 };
 
-pub use self::tenant::Tenant;
-
-/// Why there is no instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum LeaseError {
-    /// `max_instances` run.
-    #[error("all instances are in use")]
-    Full,
-    /// The circuit is open, or the pause after a failure outlasts the patience of a request.
-    #[error("the backend failed too often")]
-    CircuitOpen {
-        /// When to ask again.
-        retry_after: Duration,
-    },
-    /// The command can't be started, or ended at once.
-    #[error("the instance can't be started")]
-    Start,
-    /// The child answered the handshake with an error, or ended at it.
-    #[error("the instance refuses the handshake")]
-    Refused {
-        /// As one that has none.
-        clearly: bool,
-    },
-    /// The backend is going away.
-    #[error("the backend is draining")]
-    Draining,
-}
+pub use self::{lease::LeaseError, tenant::Tenant};
 
 /// A configured server and its running instances.
 pub struct Backend {

@@ -34,7 +34,7 @@ pub fn run() -> ExitCode {
         addresses: vec![address()],
         tls: None,
         key: key.clone(),
-        show_key: true,
+        key_file: None,
     };
     wrap::start(backend, front)
 }

@@ -16,6 +16,8 @@ pub(super) struct Welcome<'a> {
     pub(super) fingerprint: Option<&'a str>,
     /// The key, where it was made now.
     pub(super) key: Option<&'a Secret>,
+    /// The file that it is the first line of, otherwise.
+    pub(super) key_file: Option<&'a Path>,
     /// The connection is encrypted.
     pub(super) tls: bool,
 }
@@ -48,7 +50,12 @@ impl Welcome<'_> {
             return Ok(());
         };
         let url = format!("{}/mcp", self.base(*first));
-        writeln!(out, "\nTry it:\n\n{}\n", self.curl(&url, key))?;
+        writeln!(out, "\nTry it:\n")?;
+        if let Some(file) = self.key_file {
+            let file = quoted(&file.display().to_string());
+            writeln!(out, "  export GATEHOUSE_KEY=\"$(head -n 1 {file})\"\n")?;
+        }
+        writeln!(out, "{}\n", self.curl(&url, key))?;
         writeln!(
             out,
             "For a client's configuration file (Cursor, VS Code, Claude Code, …):\n"

@@ -11,6 +11,7 @@ use crate::{
     cli::{USAGE, WrapArgs, life, welcome::Welcome},
     config::{BackendEntry, Config, Parts, is_backend_name},
     policy::filter::Globs,
+    sandbox::Profile,
     secret::Secret,
     tls,
 };
@@ -21,8 +22,8 @@ pub(super) struct Front {
     /// Certificate and key; without them a certificate of our own is made.
     pub(super) tls: Option<(PathBuf, PathBuf)>,
     pub(super) key: Secret,
-    /// The key is new and has to be shown.
-    pub(super) show_key: bool,
+    /// Where it stands; without it the key is new and has to be shown.
+    pub(super) key_file: Option<PathBuf>,
 }
 
 /// Serves a command until it is told to stop. Exits with 2 when the arguments don't hold.
@@ -38,7 +39,12 @@ pub fn run(args: &WrapArgs) -> ExitCode {
 }
 
 /// Runs one backend with everything granted to the one key.
-pub(super) fn start(backend: BackendEntry, front: Front) -> ExitCode {
+pub(super) fn start(mut backend: BackendEntry, front: Front) -> ExitCode {
+    if !cfg!(target_os = "linux") {
+        // There is no file that could say so.
+        life::say("warning: this system can't enforce a sandbox: the command runs without one\n");
+        backend.config.child.sandbox.profile = Profile::Off;
+    }
     let name = backend.config.name.clone();
     let source = match &front.tls {
         Some((cert, key)) => tls::Source::Files {
@@ -89,7 +95,8 @@ pub(super) fn start(backend: BackendEntry, front: Front) -> ExitCode {
             fingerprint: certificate
                 .as_ref()
                 .map(|(_, fingerprint)| fingerprint.as_str()),
-            key: front.show_key.then_some(&front.key),
+            key: front.key_file.is_none().then_some(&front.key),
+            key_file: front.key_file.as_deref(),
             tls: true,
         };
         life::say(&welcome.text());
@@ -145,7 +152,7 @@ fn front(args: &WrapArgs) -> Result<Front, String> {
         addresses: args.listen.clone(),
         tls,
         key,
-        show_key: args.key_file.is_none(),
+        key_file: args.key_file.clone(),
     })
 }
 
@@ -160,10 +167,15 @@ fn read_key(file: &Path) -> Result<Secret, String> {
         ));
     }
     let line = text.lines().next().unwrap_or_default().trim();
-    if line.len() < MIN_KEY {
+    if line.is_empty() {
         let name = file.display();
-        return Err(format!(
-            "--key-file {name}: its first line is shorter than {MIN_KEY} characters"
+        return Err(format!("--key-file {name}: its first line is empty"));
+    }
+    if line.len() < GOOD_KEY {
+        life::say(&format!(
+            "warning: --key-file {}: a key of fewer than {GOOD_KEY} characters can be guessed; \
+             `gatehouse key new NAME` makes a good one\n",
+            file.display()
         ));
     }
     if !line.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -251,7 +263,7 @@ const RUNNERS: &[&str] = &[
     "env",
 ];
 /// A shorter key could be guessed.
-const MIN_KEY: usize = 16;
+const GOOD_KEY: usize = 16;
 
 #[cfg(test)]
 mod tests {

@@ -84,11 +84,11 @@ fn one(
         Some(child) => secrets::read(&mut table, &child.env),
         None => secrets::read(&mut table, &[]),
     };
-    // A child that is started ahead is nobody's.
-    let warm = if values.is_empty() { WARM } else { 0 };
-    let warm = table.count("warm", warm.min(max_instances), 0..=INSTANCES);
+    let mut warm = table.count("warm", WARM.min(max_instances), 0..=INSTANCES);
     if table.has("principal_env") {
         secrets::check(&table, isolation, warm);
+        // A child that is started ahead is nobody's.
+        warm = 0;
     }
     let pins = pin::read(&mut table, name.get_ref(), lock);
     check_warm(&table, warm, max_instances, isolation);

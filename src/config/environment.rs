@@ -12,6 +12,11 @@ use std::{
     time::SystemTime,
 };
 
+use nix::{
+    fcntl::{AT_FDCWD, AtFlags},
+    unistd::{AccessFlags, faccessat},
+};
+
 use crate::{
     audit,
     listener::{self, BindError},
@@ -109,7 +114,9 @@ impl Environment for Process {
     }
 
     fn unwritable(&self, folder: &Path) -> Option<io::Error> {
-        let allowed = nix::unistd::eaccess(folder, nix::unistd::AccessFlags::W_OK);
+        // As the effective user; `eaccess` itself is not everywhere.
+        let (write, effective) = (AccessFlags::W_OK, AtFlags::AT_EACCESS);
+        let allowed = faccessat(AT_FDCWD, folder, write, effective);
         allowed.err().map(io::Error::from)
     }
 

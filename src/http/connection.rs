@@ -131,7 +131,8 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, task: F) {
-        self.0.spawn(task);
+        // What a request logs belongs to its connection.
+        self.0.spawn(task.in_current_span());
     }
 }
 

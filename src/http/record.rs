@@ -107,7 +107,7 @@ pub(super) fn rejected(strangers: &Strangers, log: &Log, sender: &Sender, reject
     if let Rejection::Unauthorized(..) = rejection {
         tracing::warn!(client = %sender.client, "authentication failed");
     }
-    let (status, code) = rejection.outline();
+    let (status, code) = (rejection.status(), rejection.code());
     let name = match rejection {
         Rejection::Unauthorized(..) | Rejection::Unknowable => Name::AuthFailed,
         _ => Name::Denied,
@@ -118,7 +118,7 @@ pub(super) fn rejected(strangers: &Strangers, log: &Log, sender: &Sender, reject
         backend: sender.backend.as_deref(),
         decision: Some(Decision::Deny),
         rule: Some(code),
-        status: Some(Status::Http(status)),
+        status: Some(status),
         ..Event::new(name)
     });
 }

@@ -12,6 +12,7 @@ use http::{
 };
 
 use crate::{
+    audit::Status,
     auth::AuthError,
     backend::LeaseError,
     frame::{self, Refused},
@@ -142,15 +143,19 @@ impl Rejection {
         }
     }
 
-    /// Status and code, for the audit log.
-    pub(crate) fn outline(&self) -> (u16, &'static str) {
+    /// How it is answered, for the audit log.
+    pub(crate) fn status(&self) -> Status<'static> {
         match self {
-            Self::Instance(Some(_), _) => (200, "unavailable"),
-            Self::Unauthorized(_, AuthError::Token(why)) => (401, why.as_str()),
-            _ => {
-                let (status, code, _) = self.words();
-                (status.as_u16(), code)
-            }
+            Self::Instance(Some(_), _) => Status::Error(-32011),
+            _ => Status::Http(self.words().0.as_u16()),
+        }
+    }
+
+    /// What refused it, for the audit log.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Unauthorized(_, AuthError::Token(why)) => why.as_str(),
+            _ => self.words().1,
         }
     }
 

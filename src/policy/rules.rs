@@ -123,9 +123,9 @@ impl Rules {
                     return Ok(passed);
                 }
                 (Action::Deny, None) | (_, Some(_)) => {
-                    let reason = match failure {
-                        None => rule.reason.clone(),
-                        Some(_) => FAILED.into(),
+                    let reason = match rule.action {
+                        Action::Deny => rule.reason.clone(),
+                        Action::Allow | Action::Log => FAILED.into(),
                     };
                     return Err(Box::new(Denial {
                         rule: rule.name.clone(),
@@ -140,5 +140,5 @@ impl Rules {
     }
 }
 
-/// What a client is told when a rule has no outcome for its message.
+/// What a client is told when a rule that has no reason has no outcome for its message.
 const FAILED: &str = "Denied: this message can't be judged";

@@ -238,6 +238,33 @@ async fn a_wrapped_command_gets_its_name_key_tools_environment_and_folder() {
 }
 
 #[tokio::test]
+async fn a_wrapped_command_says_where_its_key_stands_and_that_a_short_one_can_be_guessed() {
+    let state = folder();
+    let key_file = state.path().join("key");
+    let file = key_file.to_str().expect("UTF-8");
+    write_private(&key_file, "short-key\n");
+    let misbehave = misbehave();
+    let child = misbehave.to_str().expect("UTF-8");
+    let wrap = [
+        "wrap",
+        "--listen",
+        "127.0.0.1:0",
+        "--key-file",
+        file,
+        "--",
+        child,
+    ];
+    let wrapped = Started::start(state.path(), &wrap).await;
+    let said = wrapped.said();
+    assert!(!said.contains("short-key"), "the key is shown");
+    assert!(said.contains("can be guessed"), "{said}");
+    let export = format!("export GATEHOUSE_KEY=\"$(head -n 1 {file})\"");
+    assert!(said.contains(&export), "{said}");
+    let mcp = wrapped.open("short-key").await;
+    assert_eq!(mcp.text("echo", json!({"text": "in"})).await, "in");
+}
+
+#[tokio::test]
 async fn a_wrapped_command_without_a_key_file_has_a_new_key_and_the_old_certificate() {
     let state = folder();
     let misbehave = misbehave();
@@ -265,15 +292,15 @@ async fn a_wrapped_command_without_a_key_file_has_a_new_key_and_the_old_certific
 #[tokio::test]
 async fn a_command_that_cant_be_wrapped_is_refused_in_words() {
     let state = folder();
-    let short = state.path().join("short");
-    write_private(&short, "too-short\n");
-    let short = short.to_str().expect("UTF-8");
+    let empty = state.path().join("empty");
+    write_private(&empty, "\nsecond\n");
+    let empty = empty.to_str().expect("UTF-8");
     for (arguments, word) in [
         (
             &["--", "no-such-program-anywhere"][..],
             "no-such-program-anywhere",
         ),
-        (&["--key-file", short, "--", "true"][..], "shorter"),
+        (&["--key-file", empty, "--", "true"][..], "empty"),
         (&["--allow-tool", "[", "--", "true"][..], "--allow-tool"),
         (&["--name", "no/slash", "--", "true"][..], "--name"),
         (&["--env", "NOVALUE", "--", "true"][..], "--env"),

@@ -10,7 +10,7 @@ use crate::{
     process::{self, until_marked},
     rig::{
         ALICE, BOB, Rig,
-        mcp::{Mcp, Sse},
+        mcp::{Mcp, NEWEST, Sse},
         until,
     },
 };
@@ -174,4 +174,18 @@ async fn a_child_that_ignores_every_wish_to_end_is_killed() {
     assert_eq!(mcp.delete().await.status, 204);
     until_marked(&mark, 0).await;
     rig.logged("exit=signal 9").await;
+}
+
+#[tokio::test]
+async fn what_a_request_logs_names_its_connection_over_http2_too() {
+    let rig = Rig::start("").await;
+    let client = rig.client().http2().await;
+    let _mcp = Mcp::open_with(client, "m", ALICE, NEWEST).await;
+    rig.logged("session opened").await;
+    let log = rig.log();
+    let line = log.lines().find(|line| line.contains("session opened"));
+    assert!(
+        line.is_some_and(|line| line.contains("client=127.0.0.1:")),
+        "{log}"
+    );
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::rig::{
     ALICE, BOB, Rig, events_log,
-    mcp::{Mcp, Sse, tool_call},
+    mcp::{Mcp, NEWEST, Sse, initialize, tool_call},
 };
 
 const CONFIG: &str = "[audit]\npath = \"audit/log.jsonl\"\n[limits]\nrate = \"2/h\"\n\
@@ -63,4 +63,18 @@ async fn over_http_sse_a_post_without_an_id_answers_for_itself() {
     // What takes work away is never too much.
     let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#;
     assert_eq!(sse.post(cancel).await.status, 202);
+}
+
+#[tokio::test]
+async fn what_is_answered_by_an_error_is_recorded_by_its_code() {
+    let rig = Rig::start(
+        "[audit]\npath = \"audit/log.jsonl\"\n[backends.m]\ncommand = [\"/usr/nowhere/server\"]",
+    )
+    .await;
+    let hello = initialize(NEWEST).to_string();
+    let reply = rig.client().post("/m/mcp", ALICE, &[], hello).await;
+    reply.assert_error(200, &json!("hello"), -32011);
+    assert!(reply.header("retry-after").is_some(), "{reply:?}");
+    let denied = json!({"event": "denied", "rule": "unavailable", "status": "-32011"});
+    events_log::noted(&rig, 1, denied).await;
 }

@@ -1,10 +1,10 @@
 //! What the holder of a lease may do, and what its end gives back.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::{Backend, Common, Lease, LeaseError, Sharers};
+use super::{Backend, Common, Lease, Sharers};
 use crate::{
     backend::{
         breaker::Breaker,
@@ -14,6 +14,32 @@ use crate::{
     },
     frame::Frame,
 };
+
+/// Why there is no instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LeaseError {
+    /// `max_instances` run.
+    #[error("all instances are in use")]
+    Full,
+    /// The circuit is open, or the pause after a failure outlasts the patience of a request.
+    #[error("the backend failed too often")]
+    CircuitOpen {
+        /// When to ask again.
+        retry_after: Duration,
+    },
+    /// The command can't be started, or ended at once.
+    #[error("the instance can't be started")]
+    Start,
+    /// The child answered the handshake with an error, or ended at it.
+    #[error("the instance refuses the handshake")]
+    Refused {
+        /// As one that has none.
+        clearly: bool,
+    },
+    /// The backend is going away.
+    #[error("the backend is draining")]
+    Draining,
+}
 
 impl Lease {
     pub(super) fn common(backend: Arc<Backend>, key: Sharers, common: Arc<Common>) -> Self {

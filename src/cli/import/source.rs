@@ -120,6 +120,13 @@ fn command(name: &str, entry: &Map<String, Value>, notes: &mut Notes) -> Option<
         Some(Value::Array(words)) => words.iter().filter_map(scalar).collect(),
         _ => Vec::new(),
     };
+    if words
+        .first()
+        .is_none_or(|program| program.trim().is_empty())
+    {
+        notes.add(format!("{name}: has no `command`; skipped"));
+        return None;
+    }
     let args = entry.get("args").and_then(Value::as_array);
     let args: Vec<_> = args.into_iter().flatten().collect();
     let count = words.len() + args.len();
@@ -128,13 +135,6 @@ fn command(name: &str, entry: &Map<String, Value>, notes: &mut Notes) -> Option<
         notes.add(format!(
             "{name}: `args` that are neither text nor numbers were left out"
         ));
-    }
-    if words
-        .first()
-        .is_none_or(|program| program.trim().is_empty())
-    {
-        notes.add(format!("{name}: has no `command`; skipped"));
-        return None;
     }
     let words = split(name, unwrap_windows(name, words, notes), notes);
     if words.is_empty() {

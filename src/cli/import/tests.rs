@@ -305,7 +305,8 @@ fn what_is_no_such_file_is_refused() {
     assert!(refused("").contains("mcpServers"));
     assert!(refused("[]").contains("mcpServers"));
     assert!(refused(r#"{"mcpServers": {}}"#).contains("no server"));
-    let remote = refused(r#"{"mcpServers": {"r": {"url": "https://x"}, "n": {}, "m": 5}}"#);
+    let remote =
+        refused(r#"{"mcpServers": {"r": {"url": "https://x"}, "n": {"args": ["x"]}, "m": 5}}"#);
     assert!(remote.contains("r: a remote server") && remote.contains("n: has no `command`"));
     assert!(refused(&"[".repeat(100_000)).contains("nested"));
 }

@@ -69,7 +69,11 @@ fn a_rule_that_fails_denies_whatever_it_would_have_done() {
         ]);
         let denial = judge(&rules, "{}").unwrap_err();
         assert_eq!(&*denial.rule, "fails");
-        assert_eq!(&*denial.reason, FAILED);
+        let reason = match action {
+            Action::Deny => "because of fails",
+            Action::Allow | Action::Log => FAILED,
+        };
+        assert_eq!(&*denial.reason, reason);
         assert_eq!(denial.failure, Some(Failure::Key));
     }
 }
