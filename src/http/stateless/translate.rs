@@ -37,8 +37,8 @@ pub(super) fn answer(turn: &Turn, id: &Bytes, frame: Frame) -> Rendered {
             if let Some(prefix) = modern::prefix(result, &turn.method, info.as_deref()) {
                 return headed(with_id(frame.clone(), id), &prefix);
             }
-            match modern::result(result, &turn.method, info.as_deref()) {
-                Some(result) => done(frame::result_response(id, &result)),
+            match modern::response(id, result, &turn.method, info.as_deref()) {
+                Some(response) => done(response.into()),
                 None => failed(id, Failure::Unreadable),
             }
         }
