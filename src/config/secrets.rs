@@ -207,10 +207,12 @@ pub(super) fn check(table: &Table<'_>, isolation: Isolation, warm: u32) {
     }
     if table.has("warm") && warm > 0 {
         table.cx.report(
-            Problem::warning("`warm` is not used: a child that is started ahead has no principal's secrets")
-                .at(&table.place("warm"))
-                .also(&place, "each principal has his own here")
-                .help("write warm = 0, or remove it"),
+            Problem::warning(
+                "`warm` is not used: a child that is started ahead has no principal's secrets",
+            )
+            .at(&table.place("warm"))
+            .also(&place, "each principal has his own here")
+            .help("write warm = 0, or remove it"),
         );
     }
 }
