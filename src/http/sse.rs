@@ -16,9 +16,9 @@ use crate::{
         body::{Body, EventIds, Events},
         exchange::Granted,
         read,
-        reject::Rejection,
+        reject::{Rejection, accepted},
         send,
-        streamable::{accepted, event_stream},
+        streamable::event_stream,
     },
     session::{
         Session, Transport, Version,
@@ -81,8 +81,7 @@ pub(crate) async fn post(
             Kind::Request => vec![frame],
             // There is no answer to them on the stream: what goes wrong, the POST has to say.
             Kind::Notification => {
-                let sent = send::notification(&granted, &session, frame).await;
-                return sent.map(|()| accepted());
+                return Ok(send::notification(&granted, &session, frame).await);
             }
             Kind::Result | Kind::Error => {
                 return send::response(&session, &frame).map(|()| accepted());
