@@ -10,6 +10,7 @@ pub mod completions;
 pub mod demo;
 pub mod example_server;
 pub mod import;
+pub mod install;
 pub mod key;
 mod life;
 pub mod man;
@@ -111,6 +112,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Turn a client's JSON file (Claude Desktop, Cursor, VS Code, mcp-proxy) into a proxy.toml
     Import(ImportArgs),
+    /// Fetch once what npx and uvx backends run, so that they start offline and confined
+    Install(InstallArgs),
     /// Run each backend once and record what it is in gatehouse.lock
     Pin(PinArgs),
     /// Make API keys
@@ -141,6 +144,24 @@ pub struct CheckArgs {
     /// The configuration file
     #[arg(long, short, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     pub config: PathBuf,
+}
+
+/// `gatehouse install`.
+#[derive(Debug, Clone, Args)]
+pub struct InstallArgs {
+    /// The configuration file; packages are kept in gatehouse-packages beside it, or where its
+    /// [packages] says
+    #[arg(long, short, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub config: PathBuf,
+    /// Only this backend
+    #[arg(long, value_name = "B")]
+    pub backend: Option<String>,
+    /// Fetch again what is installed already: the newest that the command allows
+    #[arg(long)]
+    pub upgrade: bool,
+    /// Let packages run their install scripts and build native code, outside of any sandbox
+    #[arg(long)]
+    pub allow_scripts: bool,
 }
 
 /// `gatehouse pin`.
@@ -274,6 +295,7 @@ pub fn run(command: Command) -> ExitCode {
         Command::Wrap(args) => wrap::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Install(args) => install::run(&args),
         Command::Pin(args) => pin::run(&args),
         Command::Key(command) => key::run(&command),
         Command::Audit(command) => audit::run(&command),

@@ -15,6 +15,7 @@ mod jwt;
 mod known;
 mod limits;
 mod mtls;
+mod packages;
 mod pem;
 mod pin;
 mod problem;
@@ -77,6 +78,8 @@ pub struct Config {
     pub watched: Vec<PathBuf>,
     /// Absolute paths of the gateway's own files, which no sandboxed child may reach.
     pub own_files: Vec<PathBuf>,
+    /// The folder of packages that were installed ahead; empty where there can be none.
+    pub packages: PathBuf,
     /// What the operator should hear although nothing is refused.
     pub warnings: Problems,
 }
@@ -149,6 +152,15 @@ pub enum Strictness {
 }
 
 impl Config {
+    /// All files whose change is a reason to reload: those of [`Config::watched`], and the records of
+    /// what is installed for backends, which may not be there yet.
+    #[must_use]
+    pub fn looked_at(&self) -> Vec<PathBuf> {
+        let mut files = self.watched.clone();
+        files.extend(packages::records(&self.packages, &self.backends));
+        files
+    }
+
     /// Reads and judges a file.
     ///
     /// # Errors
@@ -264,6 +276,7 @@ impl Config {
             backends: parts.backends,
             watched: Vec::new(),
             own_files: parts.tls.own_files(),
+            packages: PathBuf::new(),
             tls: parts.tls,
             warnings: Problems::new(String::new(), "", &[], Vec::new()),
         })
@@ -325,13 +338,15 @@ struct Draft {
     limits: limits::Limits,
     backends: Vec<BackendEntry>,
     audit: Option<crate::audit::Config>,
+    packages: PathBuf,
 }
 
 fn read(cx: &context::Context<'_>, document: &DeTable<'_>) -> Draft {
     let mut root = table::Table::root(cx, document);
     let limits = limits::read(&mut root);
     let server = server::read(&mut root);
-    let backends = backends::read(&mut root, &limits);
+    let packages = packages::read(&mut root);
+    let backends = backends::read(&mut root, &limits, &packages);
     let audit = audit::read(&mut root);
     let (auth, policy) = access::read(&mut root, &server, &backends.names);
     let mut backends = backends;
@@ -347,6 +362,7 @@ fn read(cx: &context::Context<'_>, document: &DeTable<'_>) -> Draft {
         limits,
         backends: backends.entries,
         audit,
+        packages,
     }
 }
 
@@ -365,6 +381,8 @@ impl Draft {
         files.extend(self.audit.iter().flat_map(crate::audit::Config::own_files));
         files.sort();
         files.dedup();
+        // Last: the first that a grant reaches is named, and that is one that everybody knows.
+        files.extend(packages::records(&self.packages, &self.backends));
         files
     }
 
@@ -381,6 +399,7 @@ impl Draft {
             limits,
             backends,
             audit,
+            packages,
         } = self;
         let addresses = server.addresses.iter().map(|(address, _)| *address);
         Config {
@@ -403,6 +422,7 @@ impl Draft {
             backends,
             watched,
             own_files,
+            packages,
             warnings,
         }
     }

@@ -11,6 +11,7 @@ mod exchange;
 pub mod guard;
 pub mod metadata;
 pub mod origin;
+mod pace;
 mod read;
 mod record;
 mod reject;

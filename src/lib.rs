@@ -25,6 +25,7 @@ pub mod gateway;
 pub mod http;
 pub mod limit;
 pub mod listener;
+pub mod package;
 pub mod pin;
 pub mod policy;
 pub mod principal;

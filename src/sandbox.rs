@@ -33,7 +33,7 @@ pub use self::confine::{confine, relinquish};
 pub use self::{
     own_files::covered,
     plan::{Command, Machine, Plan},
-    runtime::RUNTIME,
+    runtime::{RUNTIME, installed_beside},
 };
 
 /// `[backends.NAME.sandbox]`.

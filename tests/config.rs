@@ -96,7 +96,7 @@ impl Environment for World {
     }
 
     fn exists(&self, path: &Path) -> bool {
-        let there = ["/srv/data", "/usr"];
+        let there = ["/srv/data", "/srv/memory", "/srv/repository", "/usr"];
         there.iter().any(|place| path == Path::new(place))
     }
 

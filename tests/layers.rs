@@ -26,6 +26,7 @@ const LAYERS: &[&[&str]] = &[
         "telemetry",
         "sandbox",
         "pin",
+        "package",
     ],
     &["backend"],
     &["bridge"],

@@ -40,6 +40,7 @@ mod command;
 #[cfg(target_os = "linux")]
 mod kin;
 pub mod launcher;
+mod own_program;
 mod process;
 mod room;
 mod spawner;
@@ -51,7 +52,7 @@ use std::{path::PathBuf, time::Duration};
 
 use tokio::net::unix::pipe;
 
-use crate::{sandbox, secret::Secret};
+use crate::{package, sandbox, secret::Secret};
 
 pub(super) use self::room::{NARROW, widen};
 pub use self::{
@@ -87,6 +88,10 @@ pub struct Installed {
     pub folder: PathBuf,
     /// The argv array, its first element an absolute path.
     pub command: Vec<String>,
+    /// What they are, for people.
+    pub summary: String,
+    /// Of all their files, as it was recorded.
+    pub digest: String,
 }
 
 /// A running command: its pipes, and the tree of processes behind them.
@@ -114,6 +119,14 @@ pub enum SpawnError {
     /// The working directory is not a folder, or may not be entered.
     #[error("cannot enter the working directory {}", .0.display())]
     BadCwd(PathBuf),
+    /// What it would fetch is closed to it.
+    #[error("`{0}` fetches packages, which `strict` forbids: run `gatehouse install` first")]
+    NotInstalled(String),
+    /// The same, and it can't be fetched ahead either.
+    #[error(
+        "`{0}` fetches packages, which `strict` forbids, and they can't be installed ahead: {1}"
+    )]
+    NotInstallable(String, #[source] package::Unclear),
     /// It can't be held as it has to be.
     #[error("the sandbox can't be enforced: {0}")]
     Sandbox(#[from] sandbox::Refused),

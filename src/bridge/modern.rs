@@ -35,14 +35,35 @@ pub(crate) fn request(frame: &Frame) -> Frame {
     ])
 }
 
-/// A child's result as the client expects it; `None` when it is no object.
+/// The response with a child's result as the client expects it; `None` when that is no object. It is
+/// written once, since a result may be large.
 #[must_use]
-pub(crate) fn result(result: &[u8], method: &str, server_info: Option<&[u8]>) -> Option<Vec<u8>> {
+pub(crate) fn response(
+    id: &[u8],
+    result: &[u8],
+    method: &str,
+    server_info: Option<&[u8]>,
+) -> Option<Vec<u8>> {
+    let around = id.len() + server_info.map_or(0, <[u8]>::len) + AROUND;
+    let mut out = Vec::with_capacity(result.len() + around);
+    out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
+    out.extend_from_slice(id);
+    out.extend_from_slice(b",\"result\":");
+    write_result(result, method, server_info, &mut out)?;
+    out.push(b'}');
+    Some(out)
+}
+
+fn write_result(
+    result: &[u8],
+    method: &str,
+    server_info: Option<&[u8]>,
+    out: &mut Vec<u8>,
+) -> Option<()> {
     if result.first() != Some(&b'{') {
         return None;
     }
     let cacheable = CACHEABLE.contains(&method);
-    let mut out = Vec::with_capacity(result.len() + 256);
     out.extend_from_slice(b"{\"resultType\":\"complete\"");
     if cacheable {
         out.extend_from_slice(b",\"ttlMs\":0,\"cacheScope\":\"private\"");
@@ -54,9 +75,9 @@ pub(crate) fn result(result: &[u8], method: &str, server_info: Option<&[u8]>) ->
             "ttlMs" | "cacheScope" if cacheable => {}
             "_meta" => meta = Some(value),
             "tools" if method == "tools/list" => {
-                member(&mut out, key, &tools(value)?);
+                member(out, key, &tools(value)?);
             }
-            _ => member(&mut out, key, value),
+            _ => member(out, key, value),
         }
     }
     let mut inner = Vec::new();
@@ -75,7 +96,7 @@ pub(crate) fn result(result: &[u8], method: &str, server_info: Option<&[u8]>) ->
         out.push(b'}');
     }
     out.push(b'}');
-    Some(out)
+    Some(())
 }
 
 /// Tools without `execution`: tasks don't cross.
@@ -318,6 +339,8 @@ const CACHEABLE: [&str; 6] = [
     "resources/read",
 ];
 const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
+/// What a response has around a result at most, beside the id and who the server is.
+const AROUND: usize = 256;
 /// URLs that one error may send a user to.
 const MAX_VISITS: usize = 16;
 

@@ -7,9 +7,11 @@ use std::{fmt::Write as _, io::Write, process::ExitCode};
 
 use super::CheckArgs;
 use crate::{
-    backend::child::Spawner,
+    backend::child::{self, Installed, Spawner},
     config::{self, Config, Environment, Process, Strictness},
     drain::Drain,
+    package::{self, Spec},
+    pin::origin,
     tls::Source,
 };
 
@@ -61,13 +63,46 @@ fn unenforceable(config: &Config) -> String {
         spawner.hide(config.own_files.clone());
         let mut errors = String::new();
         for entry in &config.backends {
-            if let Err(error) = spawner.examine(&entry.config.child).await {
-                let name = &entry.config.name;
+            let name = &entry.config.name;
+            let child = &entry.config.child;
+            if let Err(error) = spawner.examine(child).await {
                 let _ = writeln!(errors, "error: backend {name}: {error}");
+            }
+            if let Some(what) = unreachable(child) {
+                let _ = writeln!(errors, "error: backend {name}: {what}");
+            }
+            if child.installed.as_ref().is_some_and(|it| !is_whole(it)) {
+                let _ = writeln!(
+                    errors,
+                    "error: backend {name}: what is installed for it is not what was installed: run \
+                     `gatehouse install --backend {name}`"
+                );
             }
         }
         errors
     })
+}
+
+/// What the user of a child can't reach of what was installed for it.
+pub(super) fn unreachable(child: &child::Config) -> Option<String> {
+    let user = child.sandbox.user.as_ref()?;
+    let program = child.installed.as_ref()?.command.first()?;
+    let files = child::surroundings(child).and_then(|around| Ok(origin::run_files(&around)?));
+    let files = files.unwrap_or_else(|_| vec![program.into()]);
+    let closed = files
+        .iter()
+        .find_map(|file| package::out_of_reach(file, user.uid, user.gid))?;
+    Some(format!(
+        "its user `{}` can't read {}",
+        user.name,
+        closed.display()
+    ))
+}
+
+/// Whether all files of an installation are what they were.
+fn is_whole(installed: &Installed) -> bool {
+    let found = origin::installed(&installed.folder, &origin::Cache::default());
+    found.is_ok_and(|(_, digest)| digest.to_string() == installed.digest)
 }
 
 fn good(args: &CheckArgs, config: &Config) -> (String, u8) {
@@ -98,6 +133,9 @@ fn summary(name: &str, config: &Config) -> String {
             backend.name, backend.warm, backend.max_instances
         );
         line(&mut out, "backend", &text);
+        if let Some(words) = packages(&backend.child) {
+            line(&mut out, "", &format!("  {:<7} {words}", "runs"));
+        }
         let sandbox = &backend.child.sandbox;
         let profile = config::show_profile(sandbox.profile);
         for (place, words) in sandbox.words().into_iter().enumerate() {
@@ -126,6 +164,16 @@ fn summary(name: &str, config: &Config) -> String {
         line(&mut out, "access", "without a key, this machine only");
     }
     out
+}
+
+/// Where the packages of a runner come from.
+fn packages(child: &child::Config) -> Option<String> {
+    let runner = child.command.first()?;
+    Spec::of(&child.command)?.ok()?;
+    Some(match &child.installed {
+        Some(installed) => format!("{}, installed", installed.summary),
+        None => format!("what {runner} fetches when it starts: it is not installed"),
+    })
 }
 
 fn line(out: &mut String, what: &str, text: &str) {

@@ -44,7 +44,7 @@ async fn live(
     file: Option<&Path>,
     started: impl FnOnce(&Gateway),
 ) -> anyhow::Result<()> {
-    let watch = file.map(|file| Watch::new(file, &config.watched));
+    let watch = file.map(|file| Watch::new(file, config.looked_at()));
     let signals = Signals::new()?;
     let gateway = Gateway::bind(config).await?;
     started(&gateway);
@@ -121,11 +121,11 @@ struct Watch {
 type Mark = (u64, u64, i64, i64);
 
 impl Watch {
-    fn new(file: &Path, watched: &[PathBuf]) -> Self {
+    fn new(file: &Path, watched: Vec<PathBuf>) -> Self {
         let seen = watched.iter().map(|path| mark(path)).collect();
         Self {
             file: file.to_owned(),
-            watched: watched.to_vec(),
+            watched,
             seen,
         }
     }
@@ -150,8 +150,9 @@ impl Watch {
         match loaded {
             Ok(config) => {
                 warn(&config.warnings);
-                if self.watched != config.watched {
-                    self.watched.clone_from(&config.watched);
+                let watched = config.looked_at();
+                if self.watched != watched {
+                    self.watched = watched;
                     self.seen = self.watched.iter().map(|path| mark(path)).collect();
                 }
                 Some(Box::new(config))

@@ -92,7 +92,7 @@ fn wrong_usage_is_refused_with_code_two() {
         &["pin", "x"],
         &["audit"],
         &["tap"],
-        &["install"],
+        &["install", "x"],
     ] {
         assert_eq!(read(line).unwrap_err().exit_code(), 2, "{line:?}");
     }

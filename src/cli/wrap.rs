@@ -9,7 +9,7 @@ use std::{
 use crate::{
     auth::{self, key},
     cli::{USAGE, WrapArgs, life, welcome::Welcome},
-    config::{BackendEntry, Config, Parts, is_backend_name},
+    config::{BackendEntry, Config, Exposed, Parts, is_backend_name},
     policy::filter::Globs,
     sandbox::Profile,
     secret::Secret,
@@ -82,7 +82,7 @@ pub(super) fn start(mut backend: BackendEntry, front: Front) -> ExitCode {
         },
         backends: vec![backend],
     };
-    let config = match Config::without_file(parts) {
+    let config = match hiding(parts, front.key_file.clone()) {
         Ok(config) => config,
         Err(error) => return failed(&error.to_string()),
     };
@@ -101,6 +101,13 @@ pub(super) fn start(mut backend: BackendEntry, front: Front) -> ExitCode {
         };
         life::say(&welcome.text());
     })
+}
+
+/// A configuration under which no child can read the key's file.
+fn hiding(parts: Parts, key_file: Option<PathBuf>) -> Result<Config, Exposed> {
+    let mut config = Config::without_file(parts)?;
+    config.own_files.extend(key_file);
+    Ok(config)
 }
 
 /// Says what went wrong.
@@ -152,7 +159,12 @@ fn front(args: &WrapArgs) -> Result<Front, String> {
         addresses: args.listen.clone(),
         tls,
         key,
-        key_file: args.key_file.clone(),
+        key_file: match &args.key_file {
+            Some(file) => {
+                Some(std::path::absolute(file).map_err(|error| format!("--key-file: {error}"))?)
+            }
+            None => None,
+        },
     })
 }
 

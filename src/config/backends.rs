@@ -3,7 +3,10 @@
 //! Owns the names they may have, how their commands are written, and the bounds of their counts and
 //! times.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use toml::{Spanned, de::DeValue};
 
@@ -13,7 +16,7 @@ use super::{
     environment::Environment,
     expand::{Text, is_env_name, literal_ranges},
     limits::Limits,
-    pin,
+    packages, pin,
     problem::Problem,
     quotas,
     roles::{check_name, globs},
@@ -35,7 +38,7 @@ pub(super) struct Backends {
 }
 
 /// Reads all backends in the order of the file.
-pub(super) fn read(root: &mut Table<'_>, limits: &Limits) -> Backends {
+pub(super) fn read(root: &mut Table<'_>, limits: &Limits, packages: &Path) -> Backends {
     let place = root.place("backends");
     let mut table = root.table("backends");
     let members = table.as_ref().map(Table::members).unwrap_or_default();
@@ -52,21 +55,30 @@ pub(super) fn read(root: &mut Table<'_>, limits: &Limits) -> Backends {
         );
     }
     let blocks = table.as_mut().map(Table::named).unwrap_or_default();
-    let lock = pin::LockFile::beside(root.cx);
+    let beside = Beside {
+        lock: pin::LockFile::beside(root.cx),
+        packages,
+    };
     let entries = blocks
         .into_iter()
-        .filter_map(|(name, table)| one(&name, table, limits, &lock));
+        .filter_map(|(name, table)| one(&name, table, limits, &beside));
     Backends {
         entries: entries.collect(),
         names,
     }
 }
 
+/// What is kept beside the file for its backends.
+struct Beside<'a> {
+    lock: pin::LockFile,
+    packages: &'a Path,
+}
+
 fn one(
     name: &Spanned<String>,
     mut table: Table<'_>,
     limits: &Limits,
-    lock: &pin::LockFile,
+    beside: &Beside<'_>,
 ) -> Option<BackendEntry> {
     check_name(
         table.cx,
@@ -76,7 +88,7 @@ fn one(
         BACKEND_HELP,
     );
     let base = defaults(name.get_ref().clone(), Vec::new());
-    let child = child(&mut table, &base.child);
+    let child = child(&mut table, &base, beside.packages);
     let isolation = word::read(&mut table, "isolation", &ISOLATIONS).unwrap_or(base.isolation);
     let protocol = word::read(&mut table, "protocol", &PROTOCOLS).unwrap_or(base.protocol);
     let max_instances = table.count("max_instances", MAX_INSTANCES, 1..=INSTANCES);
@@ -90,7 +102,7 @@ fn one(
         // A child that is started ahead is nobody's.
         warm = 0;
     }
-    let pins = pin::read(&mut table, name.get_ref(), lock);
+    let pins = pin::read(&mut table, name.get_ref(), &beside.lock);
     check_warm(&table, warm, max_instances, isolation);
     let start_timeout = table.duration("start_timeout", base.start_timeout, TENTH..=HOUR);
     let restart = restart(&mut table, base.restart);
@@ -154,21 +166,33 @@ pub(super) fn defaults(name: String, command: Vec<String>) -> backend::Config {
     }
 }
 
-fn child(table: &mut Table<'_>, base: &child::Config) -> Option<child::Config> {
+fn child(table: &mut Table<'_>, base: &backend::Config, packages: &Path) -> Option<child::Config> {
     let command = command(table);
     let cwd = cwd(table);
     let env = env(table);
     let inherit_env = inherited(table, &env);
-    let stop_timeout = table.duration("stop_timeout", base.stop_timeout, Duration::ZERO..=HOUR);
+    let stop_timeout = table.duration(
+        "stop_timeout",
+        base.child.stop_timeout,
+        Duration::ZERO..=HOUR,
+    );
     let sandbox = super::sandbox::read(table);
+    if let Some((path, _)) = sandbox::covered(&sandbox.write, &[packages.to_owned()]) {
+        let message = format!(
+            "children could write {}, where packages are installed",
+            path.display()
+        );
+        let problem = Problem::error(message).at(&table.place("sandbox"));
+        let help = "name the folders that they need, or move `packages.folder`";
+        table.cx.report(problem.help(help));
+    }
     let (command, span) = command?;
     let search = env.iter().find(|(name, _)| name == "PATH");
     let path = match search {
         Some((_, path)) => Some(std::ffi::OsString::from(path.expose())),
         None => table.cx.world.var("PATH"),
     };
-    find(table.cx, &command[0], &span, path);
-    Some(child::Config {
+    let mut child = child::Config {
         command,
         cwd,
         env,
@@ -176,7 +200,12 @@ fn child(table: &mut Table<'_>, base: &child::Config) -> Option<child::Config> {
         stop_timeout,
         sandbox,
         installed: None,
-    })
+    };
+    child.installed = packages::find(table.cx, packages, &base.name, &child, &span);
+    if child.installed.is_none() {
+        find(table.cx, &child.command[0], &span, path);
+    }
+    Some(child)
 }
 
 /// The argv array and the place of the program in the file.

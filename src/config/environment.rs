@@ -20,6 +20,7 @@ use nix::{
 use crate::{
     audit,
     listener::{self, BindError},
+    package,
 };
 
 /// The world as a configuration sees it.
@@ -43,6 +44,12 @@ pub trait Environment {
 
     /// True when users other than the owner can read or change the file.
     fn exposed(&self, path: &Path) -> bool;
+
+    /// True when others than its owner, or another owner than the gateway's user and root, can change
+    /// a file or what is in a folder.
+    fn alterable(&self, _path: &Path) -> bool {
+        false
+    }
 
     /// True when the path is a file that can be executed.
     fn executable(&self, path: &Path) -> bool;
@@ -111,6 +118,10 @@ impl Environment for Process {
     #[cfg(unix)]
     fn exposed(&self, path: &Path) -> bool {
         crate::secret::is_exposed(path)
+    }
+
+    fn alterable(&self, path: &Path) -> bool {
+        package::alterable(path)
     }
 
     fn unwritable(&self, folder: &Path) -> Option<io::Error> {

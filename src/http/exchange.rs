@@ -10,7 +10,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::UPGRADE};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    header::{RETRY_AFTER, UPGRADE},
+};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -21,6 +24,7 @@ use crate::{
         Served, Server, Snapshot,
         body::Body,
         metadata, origin,
+        pace::Pace,
         record::{self, Sender},
         reject::Rejection,
         review::review_opened,
@@ -83,6 +87,9 @@ pub(crate) async fn exchange(
         record::rejected(&server.strangers, &snapshot.log, &sender, &rejection);
         rejection.into_response()
     });
+    if sender.principal.is_some() && response.headers().contains_key(RETRY_AFTER) {
+        Pace::default().hold().await;
+    }
     if open {
         metadata::open(&mut response);
     } else if let Some(origin) = cors {

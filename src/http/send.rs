@@ -19,6 +19,7 @@ use crate::{
     http::{
         body::Body,
         exchange::Granted,
+        pace::Pace,
         record,
         reject::{
             RETRY, Rejection, accepted, denied_error, instance_error, rate_error, send_error,
@@ -165,7 +166,7 @@ async fn hand_over(
     if !session.has_own_instance() {
         let id = frame.id_bytes().unwrap_or_default();
         if frame.method() == "initialize" {
-            if let Some(status) = greet(session, frame, &id, lane).await {
+            if let Some(status) = Box::pin(greet(session, frame, &id, lane)).await {
                 admitted.pending.finish(Outcome::new(status));
                 return Ok(());
             }
@@ -326,14 +327,22 @@ pub(crate) fn response(session: &Session, frame: &Frame) -> Result<(), Rejection
 }
 
 /// Any message, where what goes wrong is told on its lane.
-pub(crate) async fn any(granted: &Granted, session: &Arc<Session>, frame: Frame, lane: u32) {
+pub(crate) async fn any(
+    granted: &Granted,
+    session: &Arc<Session>,
+    frame: Frame,
+    (lane, pace): (u32, &mut Pace),
+) {
     let id = frame.id_bytes().unwrap_or_default();
     match frame.kind() {
         Kind::Request => {
             let Err(refusal) = request(granted, session, frame, lane).await else {
                 return;
             };
-            let (error, _) = refusal.answer(&id);
+            let (error, retry) = refusal.answer(&id);
+            if retry.is_some() {
+                pace.hold().await;
+            }
             session.answer(lane, error);
         }
         // There is nobody to tell.

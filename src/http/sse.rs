@@ -15,6 +15,7 @@ use crate::{
     http::{
         body::{Body, EventIds, Events},
         exchange::Granted,
+        pace::Pace,
         read,
         reject::{Rejection, accepted},
         send,
@@ -98,14 +99,18 @@ pub(crate) async fn post(
         return Err(Rejection::Draining);
     }
     let granted = Arc::new(granted);
+    let mut pace = Pace::default();
     for frame in frames {
         if frame.method() == "initialize" && !session.has_own_instance() {
             // The handshake takes as long as the child does; the POST does not.
             let (session, sender) = (session.clone(), granted.clone());
-            let greeting = async move { send::any(&sender, &session, frame, STANDING).await };
+            let greeting = async move {
+                let to = (STANDING, &mut Pace::default());
+                send::any(&sender, &session, frame, to).await;
+            };
             granted.server.drain.spawn(greeting);
         } else {
-            send::any(&granted, &session, frame, STANDING).await;
+            send::any(&granted, &session, frame, (STANDING, &mut pace)).await;
         }
     }
     Ok(accepted())

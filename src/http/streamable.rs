@@ -19,6 +19,7 @@ use crate::{
     http::{
         body::{Body, EventIds, Events},
         exchange::Granted,
+        pace::Pace,
         read::{self, Accepts},
         reject::{RETRY, Rejection, accepted, after, json, limit_error, send_error},
         send::{self, Refusal},
@@ -52,18 +53,19 @@ pub(crate) async fn post(
             ..
         }) => {
             let head = Head::of(&granted, &parts.headers)?;
-            return batch(&granted, head, accepts, body).await;
+            return Box::pin(batch(&granted, head, accepts, body)).await;
         }
         Err(refused) => return Err(refused.into()),
     };
     // A message with blanks was copied without them; a call must not hold both.
     drop(body);
+    // What is rarer than a call in a session is boxed: a request's future is made and moved for each.
     if stateless::claims(&parts.headers, &frame) {
-        return stateless::post(granted, &parts.headers, accepts, frame).await;
+        return Box::pin(stateless::post(granted, &parts.headers, accepts, frame)).await;
     }
     let head = Head::of(&granted, &parts.headers)?;
     if frame.method() == "initialize" && frame.kind() == Kind::Request {
-        return initialize(granted, accepts, frame).await;
+        return Box::pin(initialize(granted, accepts, frame)).await;
     }
     let session = head
         .session
@@ -277,8 +279,9 @@ async fn batch(
         // Before the first answer can be there.
         session.upgrade(post.lane);
     }
+    let mut pace = Pace::default();
     for frame in frames {
-        send::any(granted, &session, frame, post.lane).await;
+        send::any(granted, &session, frame, (post.lane, &mut pace)).await;
     }
     if calls == 0 {
         return Ok(accepted());

@@ -4,6 +4,7 @@
 //! What can't be told is said in words, which are compared like everything else. Invariant: a file
 //! is read again whenever its identity, size or times have changed.
 
+mod installed;
 mod npx;
 mod script;
 mod tree;
@@ -20,6 +21,7 @@ use std::{
 
 use parking_lot::Mutex;
 
+pub use self::installed::packages as installed;
 use super::Digest;
 
 /// Where a server comes from.
@@ -47,7 +49,7 @@ pub struct Package {
     pub runner: String,
     /// Why nothing else is known.
     pub unknown: Option<String>,
-    /// The package first, then what it depends on: name, version, integrity.
+    /// Name, version, integrity; what a runner fetched first, then what that depends on.
     pub packages: Vec<String>,
     /// Of the package's own files as they are on the disk.
     pub files: Option<Digest>,
@@ -64,6 +66,8 @@ pub struct Surroundings {
     pub cwd: PathBuf,
     /// The whole environment.
     pub env: Vec<(OsString, OsString)>,
+    /// The folder in which its packages were installed ahead.
+    pub installed: Option<PathBuf>,
 }
 
 /// Digests of files that have not changed since; one for each backend.
@@ -82,19 +86,19 @@ impl Origin {
     /// A file that can't be read; which one stands in the text.
     pub fn look(around: &Surroundings, cache: &Cache) -> io::Result<Self> {
         let mut files = Vec::new();
+        // What was installed is told by its package, wherever that is.
+        let inside = around.installed.as_ref().map(fs::canonicalize);
+        let inside = inside.transpose()?;
         let mut add = |path: &Path| {
             let file = ProgramFile::read(path, cache)?;
-            if !files.contains(&file) {
+            let told = inside.as_ref().is_some_and(|at| file.path.starts_with(at));
+            if !told && !files.contains(&file) {
                 files.push(file);
             }
             io::Result::Ok(())
         };
-        add(&around.program)?;
-        for interpreter in script::interpreters(around)? {
-            add(&interpreter)?;
-        }
-        for script in script::scripts(around) {
-            add(&script)?;
+        for file in run_files(around)? {
+            add(&file)?;
         }
         Ok(Self {
             files,
@@ -136,6 +140,18 @@ impl Origin {
     }
 }
 
+/// The executable, what its first line names, and the scripts among its arguments, each by the name
+/// that it is started by.
+///
+/// # Errors
+/// What keeps the executable from being read.
+pub fn run_files(around: &Surroundings) -> io::Result<Vec<PathBuf>> {
+    let mut files = vec![around.program.clone()];
+    files.extend(script::interpreters(around)?);
+    files.extend(script::scripts(around));
+    Ok(files)
+}
+
 impl ProgramFile {
     fn read(path: &Path, cache: &Cache) -> io::Result<Self> {
         let named =
@@ -152,6 +168,15 @@ impl Package {
         let program = name(Path::new(around.argv.first()?))?;
         let words: Vec<&str> = around.argv.iter().skip(1).map(String::as_str).collect();
         let (runner, found) = match (program.as_str(), words.as_slice()) {
+            _ if around.installed.is_some() => {
+                let folder = around.installed.as_deref()?;
+                let found = installed(folder, cache).map(|(mut packages, files)| {
+                    let runs = around.program.strip_prefix(folder);
+                    packages.extend(runs.map(|it| format!("runs {}", it.display())));
+                    (packages, files)
+                });
+                (program.as_str(), found)
+            }
             ("npx", rest) => ("npx", npx::look(rest, around, cache)),
             ("npm", ["exec" | "x", rest @ ..]) => ("npm exec", npx::look(rest, around, cache)),
             ("uvx", rest) => ("uvx", uvx::look(rest, around, cache)),
@@ -254,7 +279,7 @@ fn mark(meta: &Metadata) -> Mark {
 const MAX_FILE: u64 = 2 << 30;
 const MAX_TEXT: u64 = 16 << 20;
 /// Files whose digest is remembered.
-const MAX_KNOWN: usize = 4096;
+const MAX_KNOWN: usize = 100_000;
 
 #[cfg(test)]
 mod tests;

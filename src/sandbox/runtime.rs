@@ -67,6 +67,14 @@ pub(super) fn paths(command: &Command<'_>) -> Vec<PathBuf> {
     paths
 }
 
+/// The folders that a program is of use with, where it is recognised.
+#[must_use]
+pub fn installed_beside(file: &Path) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    installed_with(file, &mut paths);
+    paths
+}
+
 /// A program's file, and where it is recognised, what it is installed with.
 fn installed_with(file: &Path, paths: &mut Vec<PathBuf>) {
     let Ok(real) = file.canonicalize() else {

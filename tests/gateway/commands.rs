@@ -238,6 +238,37 @@ async fn a_wrapped_command_gets_its_name_key_tools_environment_and_folder() {
 }
 
 #[tokio::test]
+async fn a_wrapped_command_cant_read_the_key_that_it_is_called_with() {
+    let state = folder();
+    let key_file = state.path().join("key");
+    write_private(&key_file, "a-key-that-stands-in-a-file\n");
+    let (seen, misbehave) = (state.path().join("seen"), misbehave());
+    let script = format!(
+        "cat {} >{} 2>/dev/null || echo hidden >{}; exec {}",
+        key_file.display(),
+        seen.display(),
+        seen.display(),
+        misbehave.display()
+    );
+    let key_file = key_file.to_str().expect("UTF-8");
+    let wrap = [
+        "wrap",
+        "--listen",
+        "127.0.0.1:0",
+        "--key-file",
+        key_file,
+        "--",
+        "sh",
+        "-c",
+        &script,
+    ];
+    let wrapped = Started::start(state.path(), &wrap).await;
+    let mcp = wrapped.open("a-key-that-stands-in-a-file").await;
+    assert_eq!(mcp.text("echo", json!({"text": "x"})).await, "x");
+    assert_eq!(fs::read_to_string(&seen).expect("it looked"), "hidden\n");
+}
+
+#[tokio::test]
 async fn a_wrapped_command_says_where_its_key_stands_and_that_a_short_one_can_be_guessed() {
     let state = folder();
     let key_file = state.path().join("key");

@@ -22,6 +22,7 @@ mod hidden;
 mod hostile_child;
 mod hostile_client;
 mod http_framing;
+mod install;
 mod isolation;
 mod jwt;
 mod jwt_keys;
@@ -42,6 +43,7 @@ mod order;
 mod origin;
 #[allow(dead_code, reason = "a subject may need what no other has used yet")]
 mod outcomes;
+mod own_program;
 mod pin;
 mod principal_env;
 mod process;

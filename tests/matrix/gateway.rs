@@ -1,6 +1,7 @@
 //! The one gateway of all these tests, with every server behind it.
 
 use std::{
+    ffi::OsString,
     fmt::Write as _,
     fs::{self, File},
     net::{Ipv4Addr, TcpListener, TcpStream},
@@ -33,6 +34,15 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     fn start() -> Self {
+        Self::start_with(|dir| {
+            fs::create_dir(dir.join("data")).expect("a folder");
+            make_repository(&dir.join("repository"));
+            backends(dir)
+        })
+    }
+
+    /// One of a test's own; `backends` prepares its folder and says what stands behind it.
+    pub(crate) fn start_with(backends: impl FnOnce(&Path) -> String) -> Self {
         // The leash removes it: a static is never dropped.
         let dir = tempfile::tempdir()
             .expect("a folder")
@@ -40,18 +50,14 @@ impl Gateway {
             .canonicalize()
             .expect("a path");
         let port = free_port();
-        fs::create_dir(dir.join("data")).expect("a folder");
-        make_repository(&dir.join("repository"));
         let config = dir.join("proxy.toml");
-        fs::write(&config, configuration(&dir, port)).expect("the configuration is written");
+        let text = front(port) + &backends(&dir);
+        fs::write(&config, text).expect("the configuration is written");
         let log = File::create(dir.join("gateway.log")).expect("a log");
-        let binary = std::env::var_os("GATEHOUSE_BIN")
-            .unwrap_or_else(|| env!("CARGO_BIN_EXE_gatehouse").into());
-
         let leash = Command::new("sh")
             .args(["-c", LEASH, "sh"])
             .arg(&dir)
-            .arg(binary)
+            .arg(binary())
             .args(["serve", "--config"])
             .arg(&config)
             .stdin(Stdio::piped())
@@ -148,33 +154,14 @@ kill "$child" && wait "$child"
 rm -rf "$dir"
 "#;
 
-/// One backend for each real server, each way of sharing instances among them.
-fn configuration(dir: &Path, port: u16) -> String {
+/// What stands before all backends.
+fn front(port: u16) -> String {
     let sha256 = Sha256::digest(KEY)
         .iter()
         .fold(String::new(), |mut hex, byte| {
             let _ = write!(hex, "{byte:02x}");
             hex
         });
-    let node = node();
-    let package = |name: &str| {
-        let packages = repository().join("tests/servers/node/node_modules/@modelcontextprotocol");
-        text(&packages.join(format!("server-{name}/dist/index.js")))
-    };
-    let deps = PathBuf::from(std::env::var_os("GATEHOUSE_TEST_DEPS").expect("scripts/test ran"));
-    let python = |name: &str| text(&deps.join("servers/bin").join(name));
-
-    let everything = json!([node, package("everything"), "stdio"]);
-    let filesystem = json!([node, package("filesystem"), dir.join("data")]);
-    let memory = json!([node, package("memory")]);
-    let memory_file = json!(dir.join("memory.jsonl"));
-    let time = json!([python("mcp-server-time"), "--local-timezone", "UTC"]);
-    let git = json!([
-        python("mcp-server-git"),
-        "--repository",
-        dir.join("repository")
-    ]);
-    let both_eras = both_eras(&deps);
     format!(
         r#"
 [server]
@@ -190,7 +177,34 @@ roles = ["admin"]
 
 [roles.admin]
 "*" = {{}}
+"#
+    )
+}
 
+/// One backend for each real server, each way of sharing instances among them.
+fn backends(dir: &Path) -> String {
+    let node = node();
+    let package = |name: &str| {
+        let packages = repository().join("tests/servers/node/node_modules/@modelcontextprotocol");
+        text(&packages.join(format!("server-{name}/dist/index.js")))
+    };
+    let deps = deps();
+    let python = |name: &str| text(&deps.join("servers/bin").join(name));
+
+    let everything = json!([node, package("everything"), "stdio"]);
+    let filesystem = json!([node, package("filesystem"), dir.join("data")]);
+    let memory = json!([node, package("memory")]);
+    let memory_file = json!(dir.join("memory.jsonl"));
+    let time = json!([python("mcp-server-time"), "--local-timezone", "UTC"]);
+    let git = json!([
+        python("mcp-server-git"),
+        "--repository",
+        dir.join("repository")
+    ]);
+    let both_eras = both_eras(&deps);
+    let strict = crate::strict::backends(dir);
+    format!(
+        r#"
 [backends.everything]
 command = {everything}
 
@@ -211,8 +225,19 @@ command = {git}
 isolation = "shared"
 
 {both_eras}
+{strict}
 "#
     )
+}
+
+/// The gateway that is tested.
+pub(crate) fn binary() -> OsString {
+    std::env::var_os("GATEHOUSE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_gatehouse").into())
+}
+
+/// What scripts/test has installed.
+pub(crate) fn deps() -> PathBuf {
+    PathBuf::from(std::env::var_os("GATEHOUSE_TEST_DEPS").expect("scripts/test ran"))
 }
 
 /// Backends that speak the revision without sessions, or both, or could but may not.

@@ -13,8 +13,8 @@ use std::{
 
 use nix::unistd::{AccessFlags, access};
 
-use super::{Config, SpawnError, spec::Spec};
-use crate::{pin::Surroundings, sandbox::Profile};
+use super::{Config, SpawnError, own_program, spec::Spec};
+use crate::{package, pin::Surroundings, sandbox::Profile};
 
 /// What every child gets of the gateway's environment, where the gateway has it.
 const BASE_ENV: [&str; 5] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR"];
@@ -42,18 +42,23 @@ pub fn resolve(config: &Config) -> Result<PathBuf, SpawnError> {
 ///
 /// As [`resolve`].
 pub fn surroundings(config: &Config) -> Result<Surroundings, SpawnError> {
-    let spec = prepare(config, None)?;
-    Ok(Surroundings {
-        program: spec.program.into(),
+    Ok(around(config, &prepare(config, None)?))
+}
+
+fn around(config: &Config, spec: &Spec) -> Surroundings {
+    Surroundings {
+        program: spec.program.clone().into(),
         argv: config.command.clone(),
-        cwd: spec.cwd.into(),
-        env: spec.env,
-    })
+        cwd: spec.cwd.clone().into(),
+        env: spec.env.clone(),
+        installed: config.installed.as_ref().map(|it| it.folder.clone()),
+    }
 }
 
 /// All that the last launcher stage needs to become the command, but for its sandbox. `tmp` is the
 /// folder of the instance's own, if it has one.
 pub(super) fn prepare(config: &Config, tmp: Option<&Path>) -> Result<Spec, SpawnError> {
+    refuse_fetching(config)?;
     let cwd = working_directory(config)?;
     let env = environment(config, tmp);
     let program = find(config, &cwd, &env)?;
@@ -66,6 +71,7 @@ pub(super) fn prepare(config: &Config, tmp: Option<&Path>) -> Result<Spec, Spawn
     };
     spec.check()
         .map_err(|reason| io::Error::new(io::ErrorKind::InvalidInput, reason))?;
+    own_program::refuse_writable(config, &around(config, &spec))?;
     Ok(spec)
 }
 
@@ -78,6 +84,19 @@ fn working_directory(config: &Config) -> Result<PathBuf, SpawnError> {
         return Err(SpawnError::BadCwd(cwd.clone()));
     }
     Ok(std::path::absolute(cwd)?)
+}
+
+/// A runner that may neither see its cache nor reach a registry would fail in ways of its own.
+fn refuse_fetching(config: &Config) -> Result<(), SpawnError> {
+    if config.sandbox.profile != Profile::Strict || config.installed.is_some() {
+        return Ok(());
+    }
+    let runner = config.command.first().cloned().unwrap_or_default();
+    match package::Spec::of(&config.command) {
+        None => Ok(()),
+        Some(Ok(_)) => Err(SpawnError::NotInstalled(runner)),
+        Some(Err(unclear)) => Err(SpawnError::NotInstallable(runner, unclear)),
+    }
 }
 
 /// What is run: the packages that were installed for it, or the command itself.

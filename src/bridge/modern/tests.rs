@@ -1,10 +1,19 @@
 use super::{
-    Translated, discover, error, input_request, input_required, rediscover, request, result,
+    Translated, discover, error, input_request, input_required, rediscover, request, response,
 };
 use crate::frame::Frame;
 
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
+}
+
+/// What stands in the response.
+fn result(raw: &[u8], method: &str, info: Option<&[u8]>) -> Option<Vec<u8>> {
+    let response = response(b"\"7\"", raw, method, info)?;
+    let inner = response
+        .strip_prefix(br#"{"jsonrpc":"2.0","id":"7","result":"#)
+        .unwrap();
+    Some(inner.strip_suffix(b"}").unwrap().to_owned())
 }
 
 fn dressed(raw: &str, method: &str) -> String {

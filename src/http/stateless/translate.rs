@@ -29,8 +29,8 @@ pub(super) fn answer(turn: &Turn, id: &Bytes, frame: Frame) -> Rendered {
     match (frame.kind(), &turn.side) {
         (Kind::Result, Side::Legacy(info)) => {
             let result = frame.result().unwrap_or_default();
-            match modern::result(result, &turn.method, info.as_deref()) {
-                Some(result) => done(frame::result_response(id, &result)),
+            match modern::response(id, result, &turn.method, info.as_deref()) {
+                Some(response) => done(response.into()),
                 None => failed(id, Failure::Unreadable),
             }
         }

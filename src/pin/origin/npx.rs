@@ -120,25 +120,40 @@ fn own_line(folder: &Path, name: &str) -> Result<String, String> {
     Ok(format!("{name} {} in node_modules", manifest.version))
 }
 
-/// One line for each package of a `package-lock.json`, `name` first.
+#[derive(serde::Deserialize)]
+struct Lock {
+    packages: std::collections::BTreeMap<String, Entry>,
+}
+
+#[derive(serde::Deserialize)]
+struct Entry {
+    version: Option<String>,
+    integrity: Option<String>,
+}
+
+impl Lock {
+    fn parse(lock: &str) -> Result<Self, String> {
+        serde_json::from_str(lock).map_err(|_| "its package-lock.json can't be read".to_owned())
+    }
+}
+
+fn line(path: &str, entry: &Entry) -> String {
+    let version = entry.version.as_deref().unwrap_or("?");
+    let integrity = entry.integrity.as_deref().unwrap_or("without integrity");
+    let name = path.strip_prefix("node_modules/").unwrap_or(path);
+    format!("{name} {version} {integrity}")
+}
+
+/// One line for each package of a `package-lock.json`.
+pub(super) fn all(lock: &str) -> Result<Vec<String>, String> {
+    let lock = Lock::parse(lock)?;
+    let packages = lock.packages.iter().filter(|(path, _)| !path.is_empty());
+    Ok(packages.map(|(path, entry)| line(path, entry)).collect())
+}
+
+/// [`all`], `name` first.
 fn locked(lock: &str, name: &str) -> Result<Vec<String>, String> {
-    #[derive(serde::Deserialize)]
-    struct Lock {
-        packages: std::collections::BTreeMap<String, Entry>,
-    }
-    #[derive(serde::Deserialize)]
-    struct Entry {
-        version: Option<String>,
-        integrity: Option<String>,
-    }
-    let lock: Lock =
-        serde_json::from_str(lock).map_err(|_| "its package-lock.json can't be read".to_owned())?;
-    let line = |path: &str, entry: &Entry| {
-        let version = entry.version.as_deref().unwrap_or("?");
-        let integrity = entry.integrity.as_deref().unwrap_or("without integrity");
-        let name = path.strip_prefix("node_modules/").unwrap_or(path);
-        format!("{name} {version} {integrity}")
-    };
+    let lock = Lock::parse(lock)?;
     let own = format!("node_modules/{name}");
     let first = lock
         .packages

@@ -20,6 +20,7 @@ fn around(folder: &Path, argv: &[&str]) -> Surroundings {
             ("PATH".into(), folder.join("bin").into()),
             ("HOME".into(), folder.into()),
         ],
+        installed: None,
     }
 }
 

@@ -37,7 +37,16 @@ pub(super) fn of_folder(folder: &Path, cache: &Cache) -> io::Result<Digest> {
 }
 
 /// The digest of files, each under its path from `base`.
-pub(super) fn of_files(base: &Path, mut files: Vec<PathBuf>, cache: &Cache) -> io::Result<Digest> {
+pub(super) fn of_files(base: &Path, files: Vec<PathBuf>, cache: &Cache) -> io::Result<Digest> {
+    of_files_with(base, files, |path| cache.digest(path))
+}
+
+/// As [`of_files`], with the digest of a single file from elsewhere.
+pub(super) fn of_files_with(
+    base: &Path,
+    mut files: Vec<PathBuf>,
+    digest: impl Fn(&Path) -> io::Result<Digest>,
+) -> io::Result<Digest> {
     files.sort();
     let mut list = String::new();
     for path in files {
@@ -45,12 +54,35 @@ pub(super) fn of_files(base: &Path, mut files: Vec<PathBuf>, cache: &Cache) -> i
         let content = if fs::symlink_metadata(&path)?.is_symlink() {
             format!("-> {}", fs::read_link(&path)?.display())
         } else {
-            cache.digest(&path)?.to_string()
+            digest(&path)?.to_string()
         };
         let _ = writeln!(list, "{:?} {content:?}", name.display().to_string());
     }
     Ok(Digest::of(list.as_bytes()))
 }
 
+/// All files and links below a folder.
+pub(super) fn every_file(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(at) = folders.pop() {
+        for entry in fs::read_dir(&at)? {
+            let entry = entry?;
+            let into = if entry.file_type()?.is_dir() {
+                &mut folders
+            } else {
+                &mut files
+            };
+            into.push(entry.path());
+            if files.len() + folders.len() > MAX_INSTALLED {
+                return Err(io::Error::other("too many files"));
+            }
+        }
+    }
+    Ok(files)
+}
+
 /// Files of one package.
 const MAX_FILES: usize = 20_000;
+/// Files of a package and of all that it needs.
+const MAX_INSTALLED: usize = 100_000;

@@ -37,6 +37,16 @@ pub(super) fn look(words: &[&str], around: &Surroundings, cache: &Cache) -> Foun
     Ok((own.iter().cloned().chain(others).collect(), digest))
 }
 
+/// Name and version of each package of an environment.
+pub(super) fn all(environment: &Path) -> Vec<String> {
+    let sites = folders(&environment.join("lib")).into_iter();
+    let wheels = sites.flat_map(|python| wheels(&python.join("site-packages")));
+    wheels
+        .filter_map(|wheel| parts(&wheel))
+        .map(|(name, version)| format!("{name} {version}"))
+        .collect()
+}
+
 fn digest(folder: &Path, files: Vec<PathBuf>, cache: &Cache) -> Result<Digest, String> {
     tree::of_files(folder, files, cache)
         .map_err(|error| format!("its files can't be read: {error}"))

@@ -35,6 +35,7 @@ suite [options]: measures beside each other the bare pipe, a bare HTTP bridge an
   --scale              instead: the gateway under slow readers, overload, churn, 10,000 sessions
   --only PART          of --scale: idle, slow, stopped, overload or churn
   --churn S            how long sessions come and go                       [120]
+                       (with --quick each part is a short one, to see that it works)
 
 Exit code 1 when an answer was lost, wrong or stray.";
 
@@ -130,7 +131,7 @@ fn parse(mut args: pico_args::Arguments) -> anyhow::Result<Option<Options>> {
     let tools = std::env::current_exe()?;
     let quick = args.contains("--quick");
     let kind: Option<String> = args.opt_value_from_str("--config")?;
-    let scale = Scale::parse(&mut args)?;
+    let scale = Scale::parse(&mut args, quick)?;
     let options = Options {
         gatehouse: args.opt_value_from_str("--gatehouse")?,
         isolation: args

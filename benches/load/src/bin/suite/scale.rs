@@ -9,7 +9,7 @@ mod readers;
 use std::io::Write;
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use load::net::Endpoint;
@@ -33,7 +33,10 @@ const PARTS: [&str; 5] = ["slow", "stopped", "overload", "churn", "idle"];
 
 impl Scale {
     /// Takes its words from the command line; `None` without `--scale`.
-    pub(crate) fn parse(args: &mut pico_args::Arguments) -> anyhow::Result<Option<Self>> {
+    pub(crate) fn parse(
+        args: &mut pico_args::Arguments,
+        quick: bool,
+    ) -> anyhow::Result<Option<Self>> {
         let wanted = args.contains("--scale");
         let only: Option<String> = args.opt_value_from_str("--only")?;
         let churn: Option<f64> = args.opt_value_from_str("--churn")?;
@@ -42,7 +45,8 @@ impl Scale {
         {
             anyhow::bail!("--only is one of {}", PARTS.join(", "));
         }
-        let churn = Duration::from_secs_f64(churn.unwrap_or(120.0).clamp(1.0, 7200.0));
+        let churn = churn.unwrap_or(if quick { 20.0 } else { 120.0 });
+        let churn = Duration::from_secs_f64(churn.clamp(1.0, 7200.0));
         Ok(wanted.then_some(Self { only, churn }))
     }
 
@@ -67,35 +71,51 @@ impl Scale {
             servers.push(Own::Gatehouse.start(options, folder, "session").await?);
             let server = servers.last().context("just started")?;
             let local = tokio::task::LocalSet::new();
-            let figures = local.run_until(self.part(part, options, server)).await?;
+            let measured = self.part(part, options, folder, server);
+            let mut figures = local.run_until(measured).await?;
             sound &= figures.get("sound").is_none_or(|sound| sound == true);
+            if let Some(server) = servers.pop() {
+                let stopping = Instant::now();
+                server.stop().await;
+                figures["stopped_in_s"] = stopping.elapsed().as_secs_f64().into();
+            }
             let line = json!({ "part": part, "figures": figures });
             writeln!(std::io::stdout(), "{line}")?;
-            if let Some(server) = servers.pop() {
-                server.stop().await;
-            }
         }
         Ok(sound)
     }
 
-    async fn part(&self, part: &str, options: &Options, server: &Server) -> anyhow::Result<Value> {
+    async fn part(
+        &self,
+        part: &str,
+        options: &Options,
+        folder: &Path,
+        server: &Server,
+    ) -> anyhow::Result<Value> {
         match part {
-            "slow" => readers::slow(server).await,
+            "slow" => readers::slow(server, options.quick).await,
             "stopped" => readers::stopped(server).await,
             "overload" => overload(options, server).await,
-            "churn" => churn::churn(server, self.churn).await,
+            "churn" => churn::churn(server, &folder.join("audit.jsonl"), self.churn).await,
             _ => idle(options, server).await,
         }
     }
 }
 
-/// Ten thousand idle sessions on one child, for five minutes.
+/// Ten thousand idle sessions on one child, for five minutes; a thousand for ten seconds where it has
+/// to be quick.
 async fn idle(options: &Options, server: &Server) -> anyhow::Result<Value> {
     let words = words(server, "sse", "/idle/sse");
-    let plan = "--idle --sessions 10000 --openers 32 --hold 300 --sources 4";
-    let report = run(options, server, &words, plan).await?;
+    let (sessions, hold) = if options.quick {
+        (1_000, 10)
+    } else {
+        (10_000, 300)
+    };
+    let plan = format!("--idle --sessions {sessions} --openers 32 --hold {hold} --sources 4");
+    let report = run(options, server, &words, &plan).await?;
     Ok(json!({
         "sound": report.lost == 0,
+        "sessions": sessions,
         "opened_in_s": report.opened_in_s,
         "dead": report.lost,
         "pss_mib": report.pss_kib / 1024,
@@ -108,7 +128,8 @@ async fn idle(options: &Options, server: &Server) -> anyhow::Result<Value> {
 /// as `Retry-After` says, and from some that ask again at once; and as before.
 async fn overload(options: &Options, server: &Server) -> anyhow::Result<Value> {
     let words = words(server, "http", "/limited/mcp");
-    let plan = |inflight: u32| format!("--sessions 8 --inflight {inflight} --seconds 10");
+    let seconds = if options.quick { 3 } else { 10 };
+    let plan = |inflight: u32| format!("--sessions 8 --inflight {inflight} --seconds {seconds}");
     let peak = run(options, server, &words, &plan(4)).await?;
     let patient = format!("{} --patience 1", plan(20));
     let patient = run(options, server, &words, &patient).await?;
@@ -123,7 +144,7 @@ async fn overload(options: &Options, server: &Server) -> anyhow::Result<Value> {
         "goodput": patient.calls_per_s / peak.calls_per_s,
         "refused_p99_ms": patient.refused_p99_us / 1e3,
         "impatient_goodput": over.calls_per_s / peak.calls_per_s,
-        "impatient_refused_per_s": over.refused as f64 / 10.0,
+        "impatient_refused_per_s": over.refused as f64 / f64::from(seconds),
         "impatient_refused_p99_ms": over.refused_p99_us / 1e3,
         "after": after.calls_per_s / peak.calls_per_s,
     }))

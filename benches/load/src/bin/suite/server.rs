@@ -1,6 +1,7 @@
 //! The servers under load: started here, stopped here, and never outlived by this program's work.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -116,7 +117,7 @@ pub(crate) async fn start_all(
             if label == "http" {
                 command.arg("--stateful");
             }
-            servers.push(peer("supergateway", command, port, &[label], folder).await?);
+            servers.extend(peer("supergateway", command, port, &[label], folder).await);
         }
         let port = free_port()?;
         let mut command = Command::new(bin("mcp-proxy"));
@@ -128,11 +129,11 @@ pub(crate) async fn start_all(
             "--",
             child,
         ]);
-        servers.push(peer("mcp-proxy (npm)", command, port, &["http", "sse"], folder).await?);
+        servers.extend(peer("mcp-proxy (npm)", command, port, &["http", "sse"], folder).await);
         let port = free_port()?;
         let mut command = Command::new(peers.join(".venv/bin/mcp-proxy"));
         command.args(["--log-level", "ERROR", "--port", &port.to_string(), child]);
-        servers.push(peer("mcp-proxy (PyPI)", command, port, &["http", "sse"], folder).await?);
+        servers.extend(peer("mcp-proxy (PyPI)", command, port, &["http", "sse"], folder).await);
     }
     Ok(())
 }
@@ -269,7 +270,24 @@ async fn gatehouse(options: &Options, binary: &Path, folder: &Path) -> anyhow::R
     })
 }
 
+/// A gateway of others; one that doesn't start is left out, which is said.
 async fn peer(
+    name: &'static str,
+    command: Command,
+    port: u16,
+    labels: &[&'static str],
+    folder: &Path,
+) -> Option<Server> {
+    match start_peer(name, command, port, labels, folder).await {
+        Ok(server) => Some(server),
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{name} is left out: {error:#}");
+            None
+        }
+    }
+}
+
+async fn start_peer(
     name: &'static str,
     command: Command,
     port: u16,

@@ -137,6 +137,7 @@ pub(crate) fn markdown(
             idle(out, &of_kind)?;
         } else {
             timed(out, &of_kind)?;
+            beside_peers(out, &of_kind)?;
         }
     }
     Ok(())
@@ -178,6 +179,26 @@ fn timed(out: &mut impl Write, outcomes: &[&Outcome]) -> anyhow::Result<()> {
             cell(outcome.median(|turn| turn.open_p50_us).map(time)),
             faults(outcome),
         )?;
+    }
+    Ok(())
+}
+
+/// How the gateway's rate compares with that of the quickest peer, way by way.
+fn beside_peers(out: &mut impl Write, outcomes: &[&Outcome]) -> anyhow::Result<()> {
+    let rate = |outcome: &Outcome| outcome.median(|turn| turn.calls_per_s).unwrap_or(0.0);
+    for own in outcomes.iter().filter(|own| own.server == "gatehouse") {
+        let peers = outcomes
+            .iter()
+            .filter(|peer| peer.peer && peer.way == own.way);
+        let best = peers.max_by(|one, other| rate(one).total_cmp(&rate(other)));
+        if let Some(best) = best.filter(|best| rate(best) > 0.0) {
+            let (ratio, way) = (rate(own) / rate(best), own.way);
+            let peer = best.server;
+            writeln!(
+                out,
+                "\n{way}: {ratio:.1} × the calls of {peer}, the quickest of the others."
+            )?;
+        }
     }
     Ok(())
 }

@@ -1,5 +1,8 @@
 //! Sessions that come, call once and go without a word.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +15,8 @@ use serde_json::{Value, json};
 use super::client;
 use crate::server::Server;
 
+/// An event's name stands in this much of its line.
+const HEAD: usize = 128;
 /// Sessions at once.
 const AT_ONCE: usize = 6;
 
@@ -22,6 +27,36 @@ struct Held {
     pss_kib: u64,
     descriptors: usize,
     children: usize,
+    threads: usize,
+}
+
+/// What the audit log has no end of yet.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Owed {
+    requests: i64,
+    sessions: i64,
+}
+
+impl Owed {
+    /// Reads a whole log.
+    fn by(log: impl BufRead) -> std::io::Result<Self> {
+        let mut owed = Self::default();
+        for line in log.split(b'\n') {
+            let line = line?;
+            let head = &line[..line.len().min(HEAD)];
+            let is = |event: &str| {
+                memchr::memmem::find(head, format!("\"event\":\"{event}\"").as_bytes()).is_some()
+            };
+            match () {
+                () if is("request") => owed.requests += 1,
+                () if is("response") => owed.requests -= 1,
+                () if is("session.open") => owed.sessions += 1,
+                () if is("session.close") => owed.sessions -= 1,
+                () => {}
+            }
+        }
+        Ok(owed)
+    }
 }
 
 impl Held {
@@ -31,6 +66,7 @@ impl Held {
             pss_kib: proc::memory(pid).pss,
             descriptors: proc::descriptors(pid),
             children: proc::descendants(pid),
+            threads: proc::threads(pid),
         }
     }
 
@@ -39,12 +75,15 @@ impl Held {
             "pss_kib": self.pss_kib,
             "descriptors": self.descriptors,
             "children": self.children,
+            "threads": self.threads,
         })
     }
 }
 
-/// Opens, calls and drops sessions for `time`, half of them with a child of their own.
-pub(super) async fn churn(server: &Server, time: Duration) -> anyhow::Result<Value> {
+/// Opens, calls and drops sessions for `time`, half of them with a child of their own. What the
+/// gateway holds is told from outside; which requests and sessions it thinks of as open, by its
+/// audit `log`.
+pub(super) async fn churn(server: &Server, log: &Path, time: Duration) -> anyhow::Result<Value> {
     let pid = server.pid.unwrap_or(0);
     let started = Instant::now();
     // The first ones leave what stays: tables, pools, the common child.
@@ -86,6 +125,7 @@ pub(super) async fn churn(server: &Server, time: Duration) -> anyhow::Result<Val
         visits += worker.await??;
     }
     let after = at_rest(pid, started).await;
+    let owed = Owed::by(BufReader::new(File::open(log)?))?;
     // The first fifth is the way to the level of this load.
     let settled = &samples[samples.len() / 5..];
     Ok(json!({
@@ -94,6 +134,8 @@ pub(super) async fn churn(server: &Server, time: Duration) -> anyhow::Result<Val
         "mib_per_hour": slope(settled) * 3600.0 / 1024.0,
         "before": before.json(),
         "after": after.json(),
+        "requests_without_outcome": owed.requests,
+        "sessions_without_end": owed.sessions,
     }))
 }
 
@@ -152,7 +194,18 @@ fn slope(samples: &[Held]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Held, slope};
+    use super::{Held, Owed, slope};
+
+    #[test]
+    fn what_has_no_end_in_the_log_is_owed() {
+        let log = r#"{"seq":1,"time":"2026-01-01T00:00:00.000000Z","event":"session.open"}
+{"seq":2,"time":"2026-01-01T00:00:00.000000Z","event":"request","args":{"event":"response"}}
+{"seq":3,"time":"2026-01-01T00:00:00.000000Z","event":"request"}
+{"seq":4,"time":"2026-01-01T00:00:00.000000Z","event":"response"}
+"#;
+        let owed = Owed::by(log.as_bytes()).unwrap();
+        assert_eq!((owed.requests, owed.sessions), (1, 1));
+    }
 
     #[test]
     fn a_slope_is_growth_by_the_second() {
@@ -162,6 +215,7 @@ mod tests {
                 pss_kib: 100 + 3 * u64::from(at),
                 descriptors: 0,
                 children: 0,
+                threads: 0,
             })
             .collect();
         assert!((slope(&samples) - 3.0).abs() < 1e-9);

@@ -1,0 +1,70 @@
+//! What was installed ahead, in a folder of its own.
+//!
+//! All its files count, whoever wrote them. Invariant: the same packages, installed elsewhere or
+//! again, have the same digest: where a file names the folder it is in, that name doesn't count.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _},
+    path::Path,
+};
+
+use super::{Cache, Found, npx, text, tree, uvx};
+use crate::pin::Digest;
+
+/// The packages in a folder: `npm`'s with their lock file, or those of a Python environment.
+///
+/// # Errors
+/// What can't be read.
+pub fn packages(folder: &Path, cache: &Cache) -> Found {
+    let lock = folder.join("package-lock.json");
+    let mut packages = if lock.exists() {
+        let lock = text(&lock).map_err(|error| format!("its package-lock.json: {error}"))?;
+        npx::all(&lock)?
+    } else {
+        uvx::all(folder)
+    };
+    if packages.is_empty() {
+        return Err("there is no package in its folder".to_owned());
+    }
+    packages.sort();
+    let files = tree::every_file(folder)
+        .and_then(|files| tree::of_files_with(folder, files, |path| digest(folder, path, cache)))
+        .map_err(|error| format!("its files can't be read: {error}"))?;
+    Ok((packages, files))
+}
+
+/// Of a file, whatever the folder is called.
+fn digest(folder: &Path, path: &Path, cache: &Cache) -> io::Result<Digest> {
+    let named_by_folder = path.parent() == Some(&folder.join("bin"));
+    let record = path.file_name().is_some_and(|name| name == "RECORD");
+    if !named_by_folder && !record {
+        return cache.digest(path);
+    }
+    let mut content = Vec::new();
+    if fs::metadata(path)?.len() > MAX_SCRIPT {
+        return cache.digest(path);
+    }
+    File::open(path)?
+        .take(MAX_SCRIPT)
+        .read_to_end(&mut content)?;
+    if record {
+        // What a wheel has outside of its folder are scripts, which count by themselves.
+        let lines = content.split_inclusive(|byte| *byte == b'\n');
+        let inside: Vec<_> = lines.filter(|line| !line.starts_with(b"../")).collect();
+        return Ok(Digest::of(&inside.concat()));
+    }
+    let name = folder.as_os_str().as_encoded_bytes();
+    let mut plain = Vec::with_capacity(content.len());
+    let mut rest = content.as_slice();
+    while let Some(at) = memchr::memmem::find(rest, name) {
+        plain.extend_from_slice(&rest[..at]);
+        plain.push(b'.');
+        rest = &rest[at + name.len()..];
+    }
+    plain.extend_from_slice(rest);
+    Ok(Digest::of(&plain))
+}
+
+/// A larger file is a program, and doesn't name its folder.
+const MAX_SCRIPT: u64 = 4 << 20;
