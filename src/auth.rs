@@ -162,9 +162,15 @@ impl Authenticator {
         self.tokens.run(drain);
     }
 
-    /// The issuers of tokens.
-    pub fn issuers(&self) -> impl Iterator<Item = &str> {
-        self.config.jwt.iter().map(|provider| &*provider.issuer)
+    /// The issuers of tokens, and whether roles are the scopes of their tokens.
+    pub fn issuers(&self) -> impl Iterator<Item = (&str, bool)> {
+        let providers = self.config.jwt.iter();
+        providers.map(|provider| (&*provider.issuer, provider.names_scopes()))
+    }
+
+    /// Has the issuer of a principal's token vouch for it once more, where it may be withdrawn.
+    pub async fn confirm(&self, principal: &Principal) {
+        self.tokens.confirm(principal, SystemTime::now()).await;
     }
 
     /// Who sent a request: `Authorization: Bearer KEY-OR-TOKEN`, `X-API-Key: KEY`, or the
@@ -185,11 +191,12 @@ impl Authenticator {
         }
     }
 
-    /// True when somebody outside has to be asked about a request's token.
+    /// True when somebody outside has to be asked about a request's token, of whom nobody ever said
+    /// that it is good.
     #[must_use]
     pub fn must_ask(&self, request: &Request<'_>) -> bool {
         match self.look(request) {
-            Known::Token(token, _) => self.tokens.must_ask(token),
+            Known::Token(token, digest) => self.tokens.must_ask(token, &digest, request.now),
             Known::Decided(_) => false,
         }
     }

@@ -4,7 +4,15 @@
 //! credential itself. Invariant: two principals are the same exactly when method, issuer and
 //! subject are; what they are called, and what they may do, is of no account there.
 
-use std::{fmt, fmt::Write as _, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    fmt::Write as _,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
 
@@ -59,6 +67,10 @@ struct Inner {
     identity: Identity,
     roles: Vec<String>,
     expires: Option<SystemTime>,
+    /// The digest of a token that only its issuer can read,
+    asked: OnceLock<[u8; 32]>,
+    /// and until when, in seconds since 1970, the issuer's last word is believed.
+    believed: AtomicU64,
 }
 
 impl Principal {
@@ -94,6 +106,8 @@ impl Principal {
                 identity,
                 roles,
                 expires,
+                asked: OnceLock::new(),
+                believed: AtomicU64::new(u64::MAX),
             }),
         }
     }
@@ -157,7 +171,30 @@ impl Principal {
     /// True once the credential has ended.
     #[must_use]
     pub fn expired(&self, now: SystemTime) -> bool {
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         self.inner.expires.is_some_and(|end| end <= now)
+            || since.as_secs() >= self.inner.believed.load(Ordering::Relaxed)
+    }
+
+    /// Notes that its issuer vouched for it, and until when that is believed: a token of this digest
+    /// can be withdrawn at any time.
+    pub fn believe(&self, token: [u8; 32], until: SystemTime) {
+        let until = until.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let _ = self.inner.asked.set(token);
+        self.inner
+            .believed
+            .store(until.as_secs(), Ordering::Relaxed);
+    }
+
+    /// Notes that its issuer doesn't vouch for it any more.
+    pub fn disbelieve(&self) {
+        self.inner.believed.store(0, Ordering::Relaxed);
+    }
+
+    /// The digest of its token, where that token's issuer has to be asked again and again.
+    #[must_use]
+    pub fn asked_by(&self) -> Option<&[u8; 32]> {
+        self.inner.asked.get()
     }
 
     /// True when a credential that ends is followed by another one of the same principal: what was

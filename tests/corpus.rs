@@ -2,7 +2,9 @@
 
 use std::{fs, path::Path};
 
-use gatehouse::{codec::fuzz_codec, frame::fuzz_envelope, policy::fuzz_policy};
+use gatehouse::{
+    auth::jwt::fuzz_token, codec::fuzz_codec, frame::fuzz_envelope, policy::fuzz_policy,
+};
 
 /// Feeds each file of a corpus to its target; gives how many there were.
 fn replay(corpus: &str, target: fn(&[u8])) -> usize {
@@ -29,4 +31,9 @@ fn the_codec_corpus_keeps_every_promise() {
 #[test]
 fn the_policy_corpus_keeps_every_promise() {
     assert!(replay("policy", fuzz_policy) > 40);
+}
+
+#[test]
+fn the_token_corpus_keeps_every_promise() {
+    assert!(replay("token", fuzz_token) > 20);
 }

@@ -1,7 +1,8 @@
 //! Tokens of identity providers: the gateway as an OAuth 2.1 resource server.
 //!
 //! Owns which issuer a token is from, what was found out about it, and for how long that holds. It
-//! must never keep a token, send one to anybody but its issuer, nor fetch what a token names.
+//! must never send a token to anybody but its issuer, nor fetch what a token names; it keeps none but
+//! those that its issuer has to be asked about again.
 //! Invariant: a token is good only when a configured issuer signed it, or says so, for us.
 
 mod algorithm;
@@ -9,7 +10,9 @@ mod cache;
 mod claims;
 mod discovery;
 mod fetch;
+mod fuzz;
 mod header;
+mod held;
 pub mod introspection;
 mod json;
 mod jwks;
@@ -25,12 +28,14 @@ use http::Uri;
 pub use self::{
     algorithm::Algorithm,
     fetch::{authorities, is_fetchable},
+    fuzz::fuzz_token,
     jwks::{JwksError, KeySet},
 };
 use self::{
     cache::Cache,
     fetch::Fetcher,
     header::{Token, looks_signed},
+    held::Held,
     introspection::Introspector,
     keyring::Keyring,
 };
@@ -55,6 +60,14 @@ pub struct Config {
     pub ca: Option<PathBuf>,
     /// Tokens that are not signed are asked about.
     pub introspection: Option<introspection::Config>,
+}
+
+impl Config {
+    /// True when roles are what OAuth calls scopes, so that clients can ask for them.
+    #[must_use]
+    pub fn names_scopes(&self) -> bool {
+        matches!(self.roles_claim.as_str(), "scope" | "scp")
+    }
 }
 
 /// Where an issuer's keys are.
@@ -183,6 +196,7 @@ pub(super) struct Tokens {
     base: String,
     roles: BTreeSet<String>,
     cache: Cache,
+    held: Arc<Held>,
 }
 
 impl Verified {
@@ -220,12 +234,13 @@ impl Tokens {
             base: base.to_owned(),
             roles: roles.clone(),
             cache: Cache::default(),
+            held: before.map(|before| before.held.clone()).unwrap_or_default(),
         }
     }
 
     /// True for what may be a token of any of the issuers.
     pub(super) fn takes(&self, token: &str) -> bool {
-        !self.is_empty() && (looks_signed(token) || self.must_ask(token))
+        !self.is_empty() && (looks_signed(token) || self.is_asked_about(token))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -260,8 +275,12 @@ impl Tokens {
         (same || found.is_err()).then_some(found)
     }
 
-    /// True when only an issuer can tell what a token is worth.
-    pub(super) fn must_ask(&self, token: &str) -> bool {
+    /// True when only an issuer can tell what a token is worth, and never said so.
+    pub(super) fn must_ask(&self, token: &str, digest: &[u8; 32], now: SystemTime) -> bool {
+        self.is_asked_about(token) && !self.held.has(digest, now)
+    }
+
+    fn is_asked_about(&self, token: &str) -> bool {
         // Keys of our own make, taken away or mistyped, are no issuer's business.
         !looks_signed(token)
             && !token.starts_with(key::PREFIX)
@@ -316,18 +335,13 @@ impl Tokens {
             let Some(introspector) = &provider.introspector else {
                 continue;
             };
-            if introspector.needs_discovery() && provider.keyring.introspection.load().is_none() {
-                provider.keyring.refresh().await;
-            }
-            let endpoint = provider.keyring.introspection.load_full();
-            let context = self.context(provider);
-            let answer = introspector
-                .ask(&context, &provider.fetcher, endpoint.as_deref(), token)
-                .await;
+            let answer = self.introspect(provider, introspector, token).await;
             match answer {
                 Ok(verified) => {
                     let until = introspection::believed_until(&verified.principal, now);
                     let removals = provider.keyring.removals();
+                    verified.principal.believe(*digest, until);
+                    self.held.keep(*digest, token, now);
                     self.cache
                         .keep(*digest, (Ok(verified.clone()), index, removals), until);
                     return Ok(verified);
@@ -339,8 +353,63 @@ impl Tokens {
         if unanswered {
             return Err(TokenError::Unavailable);
         }
+        self.held.forget(digest);
         self.cache.refuse(*digest, refused, now);
         Err(refused)
+    }
+
+    async fn introspect(
+        &self,
+        provider: &Provider,
+        introspector: &Introspector,
+        token: &str,
+    ) -> Result<Verified, TokenError> {
+        if introspector.needs_discovery() && provider.keyring.introspection.load().is_none() {
+            provider.keyring.refresh().await;
+        }
+        let endpoint = provider.keyring.introspection.load_full();
+        let context = self.context(provider);
+        introspector
+            .ask(&context, &provider.fetcher, endpoint.as_deref(), token)
+            .await
+    }
+
+    /// Asks once more about a token under which something goes on. When its issuer doesn't vouch for
+    /// the same any more, its principal is not believed from now on; when the issuer can't be asked,
+    /// not much longer.
+    pub(super) async fn confirm(&self, principal: &Principal, now: SystemTime) {
+        let Some(digest) = principal.asked_by() else {
+            return;
+        };
+        let mut providers = self.providers.iter();
+        let provider = providers.find(|provider| provider.issuer == *principal.issuer());
+        let Some((provider, token)) = provider.zip(self.held.get(digest)) else {
+            return;
+        };
+        let Some(introspector) = &provider.introspector else {
+            return;
+        };
+        let answer = self
+            .introspect(provider, introspector, token.expose())
+            .await;
+        match answer {
+            Ok(found)
+                if found.principal == *principal
+                    && found.principal.roles() == principal.roles() =>
+            {
+                principal.believe(
+                    *digest,
+                    introspection::believed_until(&found.principal, now),
+                );
+                self.held.keep(*digest, token.expose(), now);
+            }
+            Err(TokenError::Unavailable) => {}
+            _ => {
+                principal.disbelieve();
+                self.held.forget(digest);
+                self.cache.forget(digest);
+            }
+        }
     }
 
     fn context<'a>(&'a self, provider: &'a Provider) -> Context<'a> {

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
 use x509_parser::{
@@ -48,12 +49,14 @@ pub const NAME_PARTS: [(&str, NamePart); 4] = [
 ];
 
 /// A client certificate that TLS has verified, as far as authentication looks at it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Certificate {
     digest: [u8; 32],
     /// By [`NamePart`]; `None` where there is none, or more than one.
     names: [Option<String>; 4],
     expires: Option<SystemTime>,
+    /// The principal of the last request, so that what is known of him is found again.
+    last: Mutex<Option<Principal>>,
 }
 
 impl Certificate {
@@ -66,6 +69,7 @@ impl Certificate {
                 digest,
                 names: Default::default(),
                 expires: Some(UNIX_EPOCH),
+                last: Mutex::default(),
             };
         };
         let end = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or_default();
@@ -73,6 +77,7 @@ impl Certificate {
             digest,
             names: NAME_PARTS.map(|(_, part)| only_name(&parsed, part)),
             expires: UNIX_EPOCH.checked_add(Duration::from_secs(end)),
+            last: Mutex::default(),
         }
     }
 
@@ -89,8 +94,17 @@ impl Certificate {
             .iter()
             .position(|(_, part)| *part == config.name)?;
         let name = self.names.get(index)?.as_ref()?;
-        let roles = config.roles.get(name).cloned().unwrap_or_default();
-        Some(Principal::new(Method::Mtls, name, roles, self.expires))
+        let roles = config
+            .roles
+            .get(name)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let mut last = self.last.lock();
+        let same = last.take_if(|last| last.name() == name && last.roles() == roles);
+        let principal = same
+            .unwrap_or_else(|| Principal::new(Method::Mtls, name, roles.to_vec(), self.expires));
+        *last = Some(principal.clone());
+        Some(principal)
     }
 }
 

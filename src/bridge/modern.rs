@@ -99,6 +99,31 @@ fn write_result(
     Some(())
 }
 
+/// What stands before the members of a child's result, where none of them has to change: as
+/// [`response`] has it, in another order and without a copy. `None`: they have to be looked at.
+#[must_use]
+pub(crate) fn prefix(result: &[u8], method: &str, server_info: Option<&[u8]>) -> Option<Vec<u8>> {
+    if result.first() != Some(&b'{') || method == "tools/list" {
+        return None;
+    }
+    for (key, _) in Members::of(result) {
+        let key = frame::unescape(key)?;
+        if ["resultType", "_meta", "ttlMs", "cacheScope"].contains(&&*key) {
+            return None;
+        }
+    }
+    let mut out = b"\"resultType\":\"complete\"".to_vec();
+    if CACHEABLE.contains(&method) {
+        out.extend_from_slice(b",\"ttlMs\":0,\"cacheScope\":\"private\"");
+    }
+    if let Some(info) = server_info {
+        out.extend_from_slice(b",\"_meta\":{\"io.modelcontextprotocol/serverInfo\":");
+        out.extend_from_slice(info);
+        out.push(b'}');
+    }
+    Some(out)
+}
+
 /// Tools without `execution`: tasks don't cross.
 fn tools(list: &[u8]) -> Option<Vec<u8>> {
     if memchr::memmem::find(list, b"execution").is_none() && memchr::memchr(b'\\', list).is_none() {

@@ -35,6 +35,7 @@ pub(super) fn read(auth: &mut Table<'_>, server: &Server, has_roles: bool) -> Ve
     let mut seen: Vec<(Config, Span)> = Vec::new();
     for mut table in tables {
         let provider = provider(&mut table, &seen);
+        one_is_asked(&table, provider.as_ref(), &seen);
         table.finish();
         seen.extend(provider);
     }
@@ -48,6 +49,22 @@ pub(super) fn read(auth: &mut Table<'_>, server: &Server, has_roles: bool) -> Ve
     }
     warn_of_names(auth, server, &span);
     seen.into_iter().map(|(config, _)| config).collect()
+}
+
+/// Nothing in a token that only its issuer can read says whose it is: of two issuers each would be shown
+/// the other's tokens.
+fn one_is_asked(table: &Table<'_>, own: Option<&(Config, Span)>, seen: &[(Config, Span)]) {
+    let asked = |(config, _): &&(Config, Span)| config.introspection.is_some();
+    let first = seen.iter().find(asked);
+    if let (Some(_), Some((_, first))) = (own.filter(asked), first) {
+        let name = table.name("introspection");
+        table.cx.report(
+            Problem::error(format!("`{name}` stands in a second provider"))
+                .at(&table.place("introspection"))
+                .also(first, "tokens that can't be read are this one's")
+                .help("keep one: nothing tells whose token it is, and no issuer may see another's"),
+        );
+    }
 }
 
 /// Clients are told our URL, and ask for tokens that are for it.

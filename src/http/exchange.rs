@@ -290,14 +290,14 @@ impl Granted {
     /// What the bearer of a token may be told that would be allowed with another one.
     pub(crate) fn challenge(&self, denied: &Denied) -> Option<HeaderValue> {
         let known = self.access.permits_target_of(denied);
-        if known || self.principal.method() != principal::Method::Jwt {
+        let metadata = &self.snapshot.metadata;
+        if known || !metadata.can_step_up(&self.principal) {
             return None;
         }
         let served = self.snapshot.backends.get(&self.backend)?;
         let policy = &self.snapshot.policy;
         let lacks = policy.scopes_beyond(&self.backend, &served.filter, denied);
         let route = Route::Backend(&self.backend, Endpoint::Mcp);
-        let metadata = &self.snapshot.metadata;
         (!lacks.is_empty()).then(|| metadata.step_up(route, &self.principal, &lacks))
     }
 

@@ -4,7 +4,7 @@
 //! name from a request: all URLs are made of the configuration. Invariant: every challenge names
 //! the document of the very resource that was asked for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use http::{
@@ -36,6 +36,8 @@ pub struct Metadata {
     resources: HashMap<String, Resource>,
     /// The path of the public URL.
     prefix: String,
+    /// Issuers that clients can ask for roles, because they are the scopes of their tokens.
+    scoped: HashSet<String>,
 }
 
 #[derive(Debug)]
@@ -51,11 +53,16 @@ impl Metadata {
     /// `base` is our own URL without a slash at its end, `backends` are those that there are.
     pub fn new<'a>(
         base: &str,
-        issuers: impl Iterator<Item = &'a str>,
+        issuers: impl Iterator<Item = (&'a str, bool)>,
         policy: &policy::Config,
         backends: impl Iterator<Item = &'a str>,
     ) -> Self {
-        let issuers: Vec<&str> = issuers.collect();
+        let issuers: Vec<(&str, bool)> = issuers.collect();
+        let scoped = issuers.iter().filter(|(_, scoped)| *scoped);
+        let scoped: HashSet<String> = scoped.map(|(issuer, _)| (*issuer).to_owned()).collect();
+        // A document is for all issuers: what one of them doesn't know can't be asked of it.
+        let advertises = scoped.len() == issuers.len();
+        let issuers: Vec<&str> = issuers.into_iter().map(|(issuer, _)| issuer).collect();
         let prefix = prefix_of(base).to_owned();
         if issuers.is_empty() {
             return Self {
@@ -85,13 +92,25 @@ impl Metadata {
         };
         let mut resources = HashMap::from([(String::new(), resource("", &[]))]);
         for backend in backends {
-            let scopes = policy.scopes(backend);
+            let mut scopes = policy.scopes(backend);
+            if !advertises {
+                scopes.clear();
+            }
             for endpoint in ["mcp", "sse"] {
                 let path = format!("/{backend}/{endpoint}");
                 resources.insert(path.clone(), resource(&path, &scopes));
             }
         }
-        Self { resources, prefix }
+        Self {
+            resources,
+            prefix,
+            scoped,
+        }
+    }
+
+    /// True when a principal's issuer can be asked for a token with other roles.
+    pub(crate) fn can_step_up(&self, principal: &Principal) -> bool {
+        self.scoped.contains(&**principal.issuer())
     }
 
     /// The `WWW-Authenticate` value of a 401.
@@ -119,6 +138,9 @@ impl Metadata {
     ) -> HeaderValue {
         let mut scopes: Vec<&str> = principal.roles().iter().map(String::as_str).collect();
         scopes.extend(lacks);
+        if !self.can_step_up(principal) {
+            scopes.clear();
+        }
         let mut seen = Vec::new();
         scopes.retain(|scope| {
             !seen.contains(scope) && {
@@ -217,7 +239,7 @@ mod tests {
     use super::*;
 
     fn metadata(base: &str) -> Metadata {
-        let issuers = ["https://login.example"].into_iter();
+        let issuers = [("https://login.example", true)].into_iter();
         Metadata::new(base, issuers, &policy::Config::default(), ["m"].into_iter())
     }
 

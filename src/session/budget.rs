@@ -42,6 +42,8 @@ pub(crate) struct Leaving {
 #[derive(Debug)]
 struct Rest {
     data: Bytes,
+    /// What comes behind it.
+    tail: Bytes,
     moved: Instant,
     given_up: bool,
 }
@@ -106,9 +108,21 @@ impl Budget {
 
     /// Sends a large piece on its way, charged until it has left.
     pub(crate) fn send(self: &Arc<Self>, data: Bytes) -> Result<Arc<Leaving>, Spent> {
-        let charge = data.len();
+        self.send_both(data, Bytes::new())
+    }
+
+    /// As [`Budget::send`], for a piece in two parts that need not be put together for it.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn send_both(
+        self: &Arc<Self>,
+        data: Bytes,
+        tail: Bytes,
+    ) -> Result<Arc<Leaving>, Spent> {
+        let charge = data.len() + tail.len();
         if self.take(charge) {
-            Ok(self.leave(data, charge))
+            Ok(self.leave((data, tail), charge))
         } else {
             Err(Spent)
         }
@@ -116,12 +130,13 @@ impl Budget {
 
     /// Sends a large piece on its way that is charged elsewhere, or was until now.
     pub(crate) fn send_free(self: &Arc<Self>, data: Bytes) -> Arc<Leaving> {
-        self.leave(data, 0)
+        self.leave((data, Bytes::new()), 0)
     }
 
-    fn leave(self: &Arc<Self>, data: Bytes, charge: usize) -> Arc<Leaving> {
+    fn leave(self: &Arc<Self>, (data, tail): (Bytes, Bytes), charge: usize) -> Arc<Leaving> {
         let rest = Rest {
             data,
+            tail,
             moved: Instant::now(),
             given_up: false,
         };
@@ -144,6 +159,7 @@ impl Budget {
             let mut rest = leaving.state.lock();
             if rest.moved + STALL <= now {
                 rest.data = Bytes::new();
+                rest.tail = Bytes::new();
                 rest.given_up = true;
             }
             !rest.given_up
@@ -162,6 +178,9 @@ impl Leaving {
             return Err(Spent);
         }
         rest.moved = Instant::now();
+        if rest.data.is_empty() {
+            rest.data = std::mem::take(&mut rest.tail);
+        }
         let bit = rest.data.len().min(BIT);
         Ok((bit > 0).then(|| rest.data.split_to(bit)))
     }
@@ -169,12 +188,13 @@ impl Leaving {
     /// True when all of it was taken.
     pub(crate) fn is_over(&self) -> bool {
         let rest = self.state.lock();
-        rest.data.is_empty() && !rest.given_up
+        rest.data.is_empty() && rest.tail.is_empty() && !rest.given_up
     }
 
     /// Bytes still to come.
     pub(crate) fn left(&self) -> usize {
-        self.state.lock().data.len()
+        let rest = self.state.lock();
+        rest.data.len() + rest.tail.len()
     }
 }
 
@@ -210,6 +230,19 @@ mod tests {
         assert_eq!(piece.left(), LARGE);
         drop(piece);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn two_parts_leave_one_after_the_other() {
+        let budget = Arc::new(Budget::new(3 * LARGE));
+        let (head, tail) = (Bytes::from_static(b"head"), Bytes::from(vec![1; LARGE]));
+        let piece = budget.send_both(head.clone(), tail.clone()).unwrap();
+        assert_eq!((budget.used(), piece.left()), (4 + LARGE, 4 + LARGE));
+        assert_eq!(piece.next().unwrap(), Some(head));
+        assert!(!piece.is_over());
+        assert_eq!(piece.next().unwrap(), Some(tail));
+        assert!(piece.is_over());
+        assert_eq!(piece.next().unwrap(), None);
     }
 
     #[test]

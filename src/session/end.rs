@@ -65,6 +65,12 @@ impl Session {
         self.state.lock().ended.is_some()
     }
 
+    /// True while somebody reads, or waits for an answer.
+    pub(crate) fn is_busy(&self) -> bool {
+        let state = self.state.lock();
+        !state.calls.is_empty() || state.streams.is_read()
+    }
+
     /// Ends the session if its time is over.
     pub(crate) fn sweep(&self, now: Instant, config: &Config) {
         self.record_unanswered(now);

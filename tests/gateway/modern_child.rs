@@ -212,3 +212,84 @@ async fn a_rule_about_what_isnt_there_tells_no_more_than_what_is_hidden() {
     })
     .await;
 }
+
+/// A child without a handshake that answers each call with a result.
+fn modern(result: &str) -> String {
+    let script = format!(
+        r#"while read -r line; do
+id=$(printf '%s' "$line" | sed 's/.*"id":\([0-9]*\).*/\1/')
+say() {{ printf '%s\n' "{{\"jsonrpc\":\"2.0\",\"id\":$id,\"result\":$1}}"; }}
+case "$line" in
+*server/discover*) say '{{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{{"tools":{{}}}},"ttlMs":0,"cacheScope":"private"}}';;
+*tools/list*) say '{{"resultType":"complete","tools":[],"ttlMs":0,"cacheScope":"private"}}';;
+*) say '{result}';;
+esac
+done"#
+    );
+    format!(
+        "[backends.m]\ncommand = [\"sh\", \"-c\", {}]\nprotocol = \"modern\"\n",
+        Value::from(script)
+    )
+}
+
+#[tokio::test]
+async fn a_child_of_the_clients_era_asks_only_for_what_may_be_asked() {
+    let wants = r#"{"resultType":"input_required","inputRequests":{"k":{"method":"METHOD","params":{"mode":"url","url":"https://a.example","message":"x"}}},"requestState":"s"}"#;
+    let ask = async |rig: &Rig, declared: Value| {
+        let alice = Modern::new(rig, "m", ALICE).declaring(declared);
+        let params = json!({"name": "t", "arguments": {}});
+        alice.request("tools/call", params).await
+    };
+    let eliciting = modern(&wants.replace("METHOD", "elicitation/create"));
+    let rig = Rig::start(&eliciting).await;
+    // Forms are not URLs.
+    let lacks = ask(&rig, json!({"elicitation": {}})).await;
+    let error = &lacks.json()["error"];
+    assert_eq!(
+        (lacks.status, &error["code"]),
+        (400, &json!(-32021)),
+        "{lacks:?}"
+    );
+    assert_eq!(
+        error["data"],
+        json!({"requiredCapabilities": {"elicitation": {"url": {}}}})
+    );
+    let asked = ask(&rig, json!({"elicitation": {"url": {}}})).await;
+    assert_eq!(
+        asked.json()["result"]["resultType"],
+        "input_required",
+        "{asked:?}"
+    );
+    let filter = "[backends.m.filter]\nmethods = { deny = [\"elicitation/*\"] }\n";
+    let rig = Rig::start(&format!("{eliciting}{filter}")).await;
+    let denied = ask(&rig, json!({"elicitation": {"url": {}}})).await;
+    assert_eq!(denied.json()["error"]["code"], -32011, "{denied:?}");
+    assert!(
+        !String::from_utf8_lossy(&denied.body).contains("example"),
+        "{denied:?}"
+    );
+    // And nothing that no client is asked.
+    let rig = Rig::start(&modern(&wants.replace("METHOD", "tools/call"))).await;
+    let odd = ask(
+        &rig,
+        json!({"elicitation": {"url": {}}, "sampling": {}, "roots": {}}),
+    )
+    .await;
+    assert!(odd.json().get("error").is_some(), "{odd:?}");
+}
+
+#[tokio::test]
+async fn a_large_result_has_what_the_revision_wants_before_it() {
+    let rig = Rig::start("[backends.m]\ncommand = [\"misbehave\"]\nprotocol = \"legacy\"\n").await;
+    let alice = Modern::new(&rig, "m", ALICE);
+    for mib in [0, 1, 3] {
+        let result = alice.call("huge", json!({"mib": mib})).await;
+        assert_eq!(result["resultType"], "complete");
+        assert_eq!(
+            result["_meta"]["io.modelcontextprotocol/serverInfo"]["name"],
+            "misbehave"
+        );
+        let text = result["content"][0]["text"].as_str().unwrap();
+        assert_eq!((text.len(), text.trim_matches('a')), (mib << 20, ""));
+    }
+}

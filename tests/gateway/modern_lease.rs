@@ -73,7 +73,7 @@ async fn a_child_that_never_ends_a_call_that_was_left_is_stopped() {
 
 #[tokio::test]
 async fn a_child_whose_call_took_too_long_serves_nobody_else() {
-    let rig = Rig::start(&format!("{LEGACY}[limits]\nrequest_timeout = \"1s\"\n")).await;
+    let rig = Rig::start(&format!("{LEGACY}[limits]\nrequest_timeout = \"4s\"\n")).await;
     let alice = Modern::new(&rig, "m", ALICE).declaring(roots());
     let first = alice.text("self", json!({})).await;
     let arguments = json!({"method": "roots/list", "file": rig.folder().join("never")});

@@ -60,11 +60,14 @@ async fn a_running_call_ends_when_its_key_is_taken_away() {
     let rig = Rig::start(&format!("{BASE}{DAVES}")).await;
     let dave = Modern::new(&rig, "m", DAVE);
     let alice = Modern::new(&rig, "m", ALICE);
-    let slow = |client: &Modern, id: &str| {
-        let params = json!({"name": "slow", "arguments": {"ms": 3000}});
+    let slow = |client: &Modern, id: &str, ms: u32| {
+        let params = json!({"name": "slow", "arguments": {"ms": ms}});
         client.ask(&client.message(&json!(id), "tools/call", &params))
     };
-    let (daves, alices) = (slow(&dave, "daves"), slow(&alice, "alices"));
+    let (daves, alices) = (
+        slow(&dave, "daves", 3_600_000),
+        slow(&alice, "alices", 3000),
+    );
     let daves = tokio::spawn(async move { daves.send().await });
     let alices = tokio::spawn(async move { alices.send().await });
     let decided = |id: &str| {

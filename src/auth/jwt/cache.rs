@@ -43,6 +43,11 @@ impl Cache {
         found.insert(digest, (finding, until));
     }
 
+    /// Forgets what was found out about a token.
+    pub(super) fn forget(&self, digest: &[u8; 32]) {
+        self.found.write().remove(digest);
+    }
+
     /// Keeps that an issuer doesn't know a token, for a little while: it may be a very new one.
     pub(super) fn refuse(&self, digest: [u8; 32], error: TokenError, now: SystemTime) {
         self.keep(digest, (Err(error), 0, 0), now + REFUSED);

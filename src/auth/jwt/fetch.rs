@@ -21,6 +21,7 @@ use http::{
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
@@ -28,7 +29,6 @@ use rustls::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, lookup_host},
-    sync::OnceCell,
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
@@ -62,7 +62,8 @@ pub(super) enum FetchError {
 /// Fetches documents, trusting the system's authorities or one's own.
 pub(super) struct Fetcher {
     ca: Option<PathBuf>,
-    tls: OnceCell<Arc<ClientConfig>>,
+    /// What the authorities made, and the file that they stood in.
+    tls: Mutex<Option<(Vec<u8>, Arc<ClientConfig>)>>,
 }
 
 /// What is asked of an address.
@@ -90,7 +91,7 @@ impl Fetcher {
     pub(super) fn new(ca: Option<PathBuf>) -> Self {
         Self {
             ca,
-            tls: OnceCell::new(),
+            tls: Mutex::new(None),
         }
     }
 
@@ -136,14 +137,30 @@ impl Fetcher {
         exchange(tls, request, &uri).await
     }
 
+    /// A file of authorities is looked at each time: it may have been replaced. While it can't be used,
+    /// those that were in it are.
     async fn tls(&self) -> Result<Arc<ClientConfig>, FetchError> {
-        let made = self.tls.get_or_try_init(|| async {
-            let ca = self.ca.clone();
-            // It reads files.
-            let made = tokio::task::spawn_blocking(move || client_config(ca.as_deref())).await;
-            made.map_err(io::Error::other).flatten()
-        });
-        made.await.cloned().map_err(FetchError::Roots)
+        let known = self.tls.lock().clone();
+        let ca = self.ca.clone();
+        if let (Some((_, made)), None) = (&known, &ca) {
+            return Ok(made.clone());
+        }
+        let before = known.as_ref().map(|(file, _)| file.clone());
+        // It reads files.
+        let made = tokio::task::spawn_blocking(move || client_config(ca.as_deref(), before)).await;
+        match (made.map_err(io::Error::other).flatten(), known) {
+            (Ok(Some(made)), _) => {
+                *self.tls.lock() = Some(made.clone());
+                Ok(made.1)
+            }
+            (Ok(None), Some((_, made))) => Ok(made),
+            (Err(error), Some((_, made))) => {
+                tracing::warn!(%error, "the issuer's authorities stay as they were");
+                Ok(made)
+            }
+            (Ok(None), None) => Err(FetchError::Roots(io::Error::other("there are none"))),
+            (Err(error), None) => Err(FetchError::Roots(error)),
+        }
     }
 }
 
@@ -281,9 +298,17 @@ pub fn authorities(pem: &[u8]) -> io::Result<RootCertStore> {
     Ok(roots)
 }
 
-fn client_config(ca: Option<&Path>) -> io::Result<Arc<ClientConfig>> {
-    let roots = match ca {
-        Some(path) => authorities(&std::fs::read(path)?)?,
+/// `None`: the file is as it was `before`.
+fn client_config(
+    ca: Option<&Path>,
+    before: Option<Vec<u8>>,
+) -> io::Result<Option<(Vec<u8>, Arc<ClientConfig>)>> {
+    let file = ca.map(std::fs::read).transpose()?;
+    if file.is_some() && file == before {
+        return Ok(None);
+    }
+    let roots = match &file {
+        Some(pem) => authorities(pem)?,
         None => {
             let mut roots = RootCertStore::empty();
             let system = rustls_native_certs::load_native_certs();
@@ -300,7 +325,7 @@ fn client_config(ca: Option<&Path>) -> io::Result<Arc<ClientConfig>> {
         .map_err(io::Error::other)?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    Ok(Arc::new(config))
+    Ok(Some((file.unwrap_or_default(), Arc::new(config))))
 }
 
 /// From the name's look-up to the last byte.

@@ -191,3 +191,28 @@ fn variables_are_found_by_names_that_can_stand_in_them() {
         );
     }
 }
+
+#[test]
+fn the_bearer_of_a_token_has_secrets_by_its_subject_and_by_nothing_else() {
+    let of = |name: &str| {
+        let identity = crate::principal::Identity {
+            issuer: "https://one".into(),
+            subject: "ann".to_owned(),
+            ..crate::principal::Identity::default()
+        };
+        Principal::with_identity(Method::Jwt, name.to_owned(), identity, Vec::new(), None)
+    };
+    for name in ["ann", "https://one#ann"] {
+        assert_eq!(super::unique_name(&of(name)), Some(name));
+    }
+    for name in [
+        "bob",
+        "xann",
+        "#ann",
+        "ann#ann",
+        "https://two#ann",
+        "https://one#bob",
+    ] {
+        assert_eq!(super::unique_name(&of(name)), None, "{name}");
+    }
+}

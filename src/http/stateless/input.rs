@@ -238,6 +238,7 @@ impl Turn {
                 true => translate::error(&id, -32603, "The server asked for input too often", None),
                 false => Rendered {
                     data: limit_error(&id),
+                    tail: Bytes::new(),
                     http: StatusCode::TOO_MANY_REQUESTS,
                     status: Status::Error(-32013),
                 },
@@ -258,6 +259,7 @@ impl Turn {
         let result = modern::input_required(&requests, state.as_deref(), info.as_deref());
         let rendered = Rendered {
             data: frame::result_response(&id, &result),
+            tail: Bytes::new(),
             http: StatusCode::OK,
             status: Status::Other("input_required"),
         };

@@ -74,13 +74,32 @@ impl Stateless {
         }
     }
 
-    /// Ends the calls whose credentials have ended.
+    /// Ends the calls and streams whose credentials have ended.
     pub(crate) fn sweep(&self, now: SystemTime) {
         for turn in self.turns() {
             if turn.has_outlived(now) {
                 turn.revoke();
             }
         }
+        let over: Vec<_> = {
+            let listens = self.listens.lock();
+            let over = listens
+                .values()
+                .filter(|(principal, _)| principal.expired(now));
+            over.filter_map(|(_, listen)| listen.upgrade()).collect()
+        };
+        for listen in over {
+            listen.close();
+        }
+    }
+
+    /// Whose calls and streams there are.
+    pub(crate) fn principals(&self) -> Vec<Principal> {
+        let turns = self.turns();
+        let mut all: Vec<_> = turns.iter().map(|turn| turn.principal()).collect();
+        let listens = self.listens.lock();
+        all.extend(listens.values().map(|(principal, _)| principal.clone()));
+        all
     }
 
     pub(super) fn came(&self, turn: &Arc<Turn>) {

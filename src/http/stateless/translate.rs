@@ -14,12 +14,17 @@ use crate::{
     frame::{self, Frame, Kind, Slot},
     http::reject::modern_status,
     policy::scan::Members,
-    session::peer::{failure_error, failure_status},
+    session::{
+        budget::LARGE,
+        peer::{failure_error, failure_status},
+    },
 };
 
 /// What is said to a client, and to the log.
 pub(super) struct Rendered {
     pub(super) data: Bytes,
+    /// What comes behind it: most of a large answer, which is not copied for its head.
+    pub(super) tail: Bytes,
     pub(super) http: StatusCode,
     pub(super) status: Status<'static>,
 }
@@ -29,6 +34,9 @@ pub(super) fn answer(turn: &Turn, id: &Bytes, frame: Frame) -> Rendered {
     match (frame.kind(), &turn.side) {
         (Kind::Result, Side::Legacy(info)) => {
             let result = frame.result().unwrap_or_default();
+            if let Some(prefix) = modern::prefix(result, &turn.method, info.as_deref()) {
+                return headed(with_id(frame.clone(), id), &prefix);
+            }
             match modern::response(id, result, &turn.method, info.as_deref()) {
                 Some(response) => done(response.into()),
                 None => failed(id, Failure::Unreadable),
@@ -61,10 +69,34 @@ pub(super) fn answer(turn: &Turn, id: &Bytes, frame: Frame) -> Rendered {
     }
 }
 
+/// A result with more members before its own.
+fn headed(frame: Frame, prefix: &[u8]) -> Rendered {
+    let (bytes, result) = (frame.bytes(), frame.result().unwrap_or_default());
+    // The result is a part of the message; its first byte is its brace.
+    let at = result.as_ptr().addr() - bytes.as_ptr().addr() + 1;
+    let tail = bytes.slice(at.min(bytes.len())..);
+    let whole = tail.len() < LARGE;
+    let mut head = Vec::with_capacity(at + prefix.len() + 1 + if whole { tail.len() } else { 0 });
+    head.extend_from_slice(&bytes[..bytes.len() - tail.len()]);
+    head.extend_from_slice(prefix);
+    if tail.first() != Some(&b'}') {
+        head.push(b',');
+    }
+    if whole {
+        head.extend_from_slice(&tail);
+        return done(head.into());
+    }
+    Rendered {
+        tail,
+        ..done(head.into())
+    }
+}
+
 /// No answer at all.
 pub(super) fn failed(id: &[u8], failure: Failure) -> Rendered {
     Rendered {
         data: failure_error(id, failure),
+        tail: Bytes::new(),
         http: StatusCode::OK,
         status: failure_status(failure),
     }
@@ -79,6 +111,7 @@ pub(super) fn revoked(id: &[u8]) -> Rendered {
 pub(super) fn error(id: &[u8], code: i32, message: &str, data: Option<&str>) -> Rendered {
     Rendered {
         data: frame::error_response(Some(id), code, message, data),
+        tail: Bytes::new(),
         http: modern_status(i64::from(code)),
         status: Status::Error(i64::from(code)),
     }
@@ -88,6 +121,7 @@ pub(super) fn error(id: &[u8], code: i32, message: &str, data: Option<&str>) -> 
 pub(super) fn done(data: Bytes) -> Rendered {
     Rendered {
         data,
+        tail: Bytes::new(),
         http: StatusCode::OK,
         status: Status::Ok,
     }
@@ -107,6 +141,7 @@ fn refused(frame: Frame) -> Rendered {
     let code = frame.error().map_or(0, modern::code);
     Rendered {
         data: frame.bytes().clone(),
+        tail: Bytes::new(),
         http: modern_status(code),
         status: Status::Error(code),
     }
@@ -122,7 +157,9 @@ fn with_id(frame: Frame, id: &[u8]) -> Frame {
 /// A result of the client's own revision.
 fn same(turn: &Turn, id: &Bytes, frame: Frame) -> Rendered {
     let result = frame.result().unwrap_or_default();
-    if !turn.declared().tasks && kind_is(result, b"\"task\"") {
+    let kind = modern::find(result, "resultType").and_then(frame::unescape);
+    let kind = kind.as_deref().unwrap_or_default();
+    if !turn.declared().tasks && kind == "task" {
         return error(
             id,
             -32603,
@@ -130,7 +167,7 @@ fn same(turn: &Turn, id: &Bytes, frame: Frame) -> Rendered {
             None,
         );
     }
-    if kind_is(result, b"\"input_required\"") {
+    if kind == "input_required" {
         if !INPUT.contains(&&*turn.method) {
             return error(
                 id,
@@ -157,15 +194,6 @@ fn same(turn: &Turn, id: &Bytes, frame: Frame) -> Rendered {
         };
     }
     done(with_id(frame, id).bytes().clone())
-}
-
-/// True when `resultType` is this raw text.
-fn kind_is(result: &[u8], kind: &[u8]) -> bool {
-    // Most results don't have the word anywhere.
-    memchr::memmem::find(result, &kind[1..kind.len() - 1]).is_some()
-        && modern::find(result, "resultType").is_some_and(|found| {
-            frame::unescape(found).is_some_and(|text| text.as_bytes() == &kind[1..kind.len() - 1])
-        })
 }
 
 /// A result of a child that serves several principals: its state is bound to this one.
@@ -279,6 +307,16 @@ fn visits(turn: &Turn, id: &[u8], visit: &[(String, Vec<u8>)], info: Option<&[u8
     }
     let result = modern::input_required(visit, None, info);
     done(frame::result_response(id, &result))
+}
+
+/// The answer to a call that has no place any more.
+pub(super) fn too_many(id: &[u8]) -> Rendered {
+    error(
+        id,
+        -32013,
+        "Too many requests",
+        Some(r#"{"retry_after":1}"#),
+    )
 }
 
 /// Requests that can be answered by asking for input.

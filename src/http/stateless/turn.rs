@@ -107,7 +107,7 @@ impl Turn {
         if let Some(pending) = pending {
             pending.finish(Said {
                 instance,
-                bytes_out: Some(rendered.data.len() as u64),
+                bytes_out: Some((rendered.data.len() + rendered.tail.len()) as u64),
                 ..Said::new(rendered.status)
             });
         }
@@ -119,15 +119,17 @@ impl Turn {
 
     /// A large answer is charged to its principal from now until it has left.
     fn end(&self, rendered: Rendered) -> End {
-        let Rendered { data, http, .. } = rendered;
-        if data.len() < LARGE {
+        let Rendered {
+            data, tail, http, ..
+        } = rendered;
+        if data.len() + tail.len() < LARGE {
             return End {
                 body: Answer::Whole(data),
                 status: http,
             };
         }
         let budget = self.granted.server.sessions.budget(&self.granted.principal);
-        match budget.send(data) {
+        match budget.send_both(data, tail) {
             Ok(leaving) => End {
                 body: Answer::Large(leaving),
                 status: http,
@@ -172,6 +174,11 @@ impl Turn {
         self.granted.server.stateless.forget(self);
     }
 
+    /// Who came last.
+    pub(super) fn principal(&self) -> Principal {
+        self.state.lock().principal.clone()
+    }
+
     /// What its client declared last.
     pub(super) fn declared(&self) -> Declared {
         self.state.lock().declared
@@ -184,7 +191,7 @@ impl Turn {
 
     /// What a new configuration makes of it. False: it is over.
     pub(super) fn review(&self, old: &Snapshot, new: &Snapshot) -> bool {
-        let principal = self.state.lock().principal.clone();
+        let principal = self.principal();
         match standing(&principal, &self.granted.backend, old, new) {
             Standing::Nothing => {
                 self.revoke();

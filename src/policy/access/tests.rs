@@ -320,3 +320,35 @@ proptest! {
         fuzz_policy(text.as_bytes());
     }
 }
+
+#[test]
+fn a_reference_with_anything_else_in_it_is_about_nothing() {
+    let grant = Grant {
+        prompts: globs(&["shown"]),
+        ..Grant::default()
+    };
+    let access = access(grant, &filter::Config::default());
+    for (reference, permitted) in [
+        (r#"{"type":"ref/prompt","name":"shown"}"#, true),
+        (r#"{"type":"ref/prompt","name":"shown","title":"T"}"#, true),
+        (
+            r#"{"type":"ref/prompt","name":"shown","Name":"hidden"}"#,
+            false,
+        ),
+        (
+            r#"{"type":"ref/prompt","name":"shown","prompt":"hidden"}"#,
+            false,
+        ),
+        (r#"{"type":"ref/prompt","uri":"u:a"}"#, false),
+        (r#"{"type":"ref/other","name":"shown"}"#, false),
+        (r#"{"name":"shown"}"#, false),
+        (r#"["ref/prompt","shown"]"#, false),
+    ] {
+        let params = format!(r#"{{"ref":{reference},"argument":{{"name":"a","value":""}}}}"#);
+        let checked = check(&access, &request("completion/complete", &params));
+        match checked {
+            Ok(_) => assert!(permitted, "{reference}"),
+            Err(denied) => assert!(!permitted && denied == Denied::Params, "{reference}"),
+        }
+    }
+}

@@ -53,7 +53,7 @@ impl Authority {
         names: &str,
         time: &str,
     ) -> (PathBuf, PathBuf) {
-        let mut extensions = "extendedKeyUsage=clientAuth\n".to_owned();
+        let mut extensions = "extendedKeyUsage=clientAuth,serverAuth\n".to_owned();
         if !names.is_empty() {
             extensions.push_str(&format!("subjectAltName={names}\n"));
         }

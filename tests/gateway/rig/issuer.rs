@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -20,12 +20,14 @@ use ring::{
         RSA_PKCS1_SHA256, RsaKeyPair, RsaPublicKeyComponents,
     },
 };
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
 };
+use tokio_rustls::TlsAcceptor;
 
 /// What tokens are for unless a test says otherwise.
 pub(crate) const AUDIENCE: &str = "https://mcp.example.com";
@@ -154,8 +156,31 @@ pub(crate) struct Documents {
 impl Documents {
     /// Serves nothing yet: everything is 404.
     pub(crate) async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// As [`Documents::start`], over TLS as `localhost`, with a certificate and its key.
+    pub(crate) async fn start_tls(certificate: &Path, key: &Path) -> Self {
+        let chain = CertificateDer::pem_file_iter(certificate).expect("a certificate");
+        let chain = chain.map(|one| one.expect("a certificate")).collect();
+        let key = PrivateKeyDer::from_pem_file(key).expect("a key");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .expect("a pair");
+        Self::start_with(Some(TlsAcceptor::from(Arc::new(config)))).await
+    }
+
+    async fn start_with(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let port = listener.local_addr().expect("an address").port();
+        let url = match tls {
+            Some(_) => format!("https://localhost:{port}"),
+            None => format!("http://127.0.0.1:{port}"),
+        };
         let documents = Self {
             url,
             answers: Answers::default(),
@@ -165,24 +190,9 @@ impl Documents {
         let answers = documents.answers.clone();
         let (asked, requests) = (documents.asked.clone(), documents.requests.clone());
         tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
+            while let Ok((stream, _)) = listener.accept().await {
                 asked.fetch_add(1, Ordering::SeqCst);
-                let Some(request) = read(&mut stream).await else {
-                    continue;
-                };
-                let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
-                requests
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(request);
-                let answer = answers
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .get(&path)
-                    .cloned();
-                let answer = answer.unwrap_or_else(|| whole("404 Not Found", "", "{}"));
-                let _ = stream.write_all(&answer).await;
-                let _ = stream.shutdown().await;
+                secured(stream, tls.as_ref(), &answers, &requests).await;
             }
         });
         documents
@@ -224,7 +234,45 @@ pub(crate) fn whole(status: &str, head: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-async fn read(stream: &mut tokio::net::TcpStream) -> Option<String> {
+async fn secured(
+    stream: TcpStream,
+    tls: Option<&TlsAcceptor>,
+    answers: &Answers,
+    requests: &Mutex<Vec<String>>,
+) {
+    let Some(tls) = tls else {
+        return serve(stream, answers, requests).await;
+    };
+    // Who doesn't trust it asks nothing.
+    if let Ok(stream) = tls.accept(stream).await {
+        serve(stream, answers, requests).await;
+    }
+}
+
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    answers: &Answers,
+    requests: &Mutex<Vec<String>>,
+) {
+    let Some(request) = read(&mut stream).await else {
+        return;
+    };
+    let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
+    let known = |answers: &Answers| {
+        let answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.get(&path).cloned()
+    };
+    let answer = known(answers);
+    requests
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(request);
+    let answer = answer.unwrap_or_else(|| whole("404 Not Found", "", "{}"));
+    let _ = stream.write_all(&answer).await;
+    let _ = stream.shutdown().await;
+}
+
+async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     let mut bytes = Vec::new();
     loop {
         let text = String::from_utf8_lossy(&bytes).into_owned();
