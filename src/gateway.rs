@@ -85,7 +85,7 @@ impl Gateway {
         let spawner = Spawner::new(drain.clone())
             .await
             .context("can't contain children")?;
-        spawner.hide(config.own_files.clone());
+        hide(&spawner, &config);
         tell_sandboxes(&config, &spawner);
         let spawner = Arc::new(spawner);
         let addresses = listener.local_addrs();
@@ -213,6 +213,14 @@ fn serve_backend(entry: &BackendEntry, spawner: &Arc<Spawner>, log: &audit::Curr
         limits: Arc::new(BackendLimits::new(&entry.limits)),
         circles: Arc::default(),
     }
+}
+
+/// Keeps the gateway's own files from children; of the log's, those that a rotation makes as well.
+fn hide(spawner: &Spawner, config: &Config) {
+    let audit = config.audit.clone();
+    spawner.hide_growing(config.own_files.clone(), move || {
+        audit.iter().flat_map(audit::Config::own_files).collect()
+    });
 }
 
 /// What each backend's children will be able to do.

@@ -38,6 +38,7 @@
 
 mod cgroup;
 mod command;
+mod hidden;
 #[cfg(target_os = "linux")]
 mod kin;
 pub mod launcher;

@@ -76,7 +76,7 @@ fn apply(shared: &Arc<Shared>, config: Config) -> anyhow::Result<()> {
         shared.relisten.notify_waiters();
         shared.clone().accept();
     }
-    shared.spawner.hide(config.own_files.clone());
+    super::hide(&shared.spawner, &config);
     replace(shared, &before, &config);
     *shared.config.lock() = config;
     tracing::info!("configuration reloaded");

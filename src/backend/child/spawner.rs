@@ -13,7 +13,6 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::unix::pipe,
@@ -24,7 +23,9 @@ use tokio::{
 use super::{
     Child, Config, Exit, Process, SpawnError,
     cgroup::Place,
-    command, launcher,
+    command,
+    hidden::Hidden,
+    launcher,
     process::{self, Own},
     spec::Spec,
     tmp::Tmp,
@@ -64,7 +65,7 @@ pub struct Spawner {
     launcher: Arc<Path>,
     containment: Containment,
     own_proc: bool,
-    own_files: Arc<Mutex<Vec<PathBuf>>>,
+    hidden: Hidden,
     /// Where it makes control groups, or why it makes none.
     groups: Arc<Result<Place, String>>,
     tasks: Drain,
@@ -98,7 +99,7 @@ impl Spawner {
             launcher: launcher.into(),
             containment: strongest,
             own_proc: false,
-            own_files: Arc::default(),
+            hidden: Hidden::default(),
             // Before there is a child, which would be in the way.
             groups: Arc::new(Place::find()),
             tasks,
@@ -124,7 +125,7 @@ impl Spawner {
             launcher: launcher.into(),
             containment,
             own_proc: containment == Containment::Namespace,
-            own_files: Arc::default(),
+            hidden: Hidden::default(),
             groups: Arc::new(Place::find()),
             tasks,
         }
@@ -139,7 +140,16 @@ impl Spawner {
     /// Names the files and folders that no sandboxed child may reach: the gateway's own. It holds
     /// for children that are started from now on.
     pub fn hide(&self, own_files: Vec<PathBuf>) {
-        *self.own_files.lock() = own_files;
+        self.hidden.set(own_files, None);
+    }
+
+    /// As [`Spawner::hide`], and what `more` names whenever a child is started.
+    pub fn hide_growing(
+        &self,
+        own_files: Vec<PathBuf>,
+        more: impl Fn() -> Vec<PathBuf> + Send + Sync + 'static,
+    ) {
+        self.hidden.set(own_files, Some(Arc::new(more)));
     }
 
     /// Starts the command of `config`.
@@ -223,7 +233,7 @@ impl Spawner {
         let machine = Machine {
             namespaces: self.containment == Containment::Namespace,
             uid,
-            own_files: self.own_files.lock().clone(),
+            own_files: self.hidden.now(),
         };
         let plan = Plan::new(sandbox, &command, &machine)?;
         spec.sandbox = plan.map(|plan| plan.encode()).transpose()?;

@@ -1,0 +1,163 @@
+//! The gateway's own files, from the places where they are hard to hide.
+
+use std::{fs, os::unix::fs::symlink, path::Path};
+
+use gatehouse::{
+    backend::child::{Containment, Exit, Spawner},
+    drain::Drain,
+    sandbox::{self, Profile},
+};
+use tokio::io::AsyncReadExt;
+
+use super::{config, containments, host, launcher};
+
+/// What a script says under `basic`, in a folder of which its environment speaks.
+async fn basic(spawner: &Spawner, folder: &Path, script: &str) -> String {
+    let mut config = config(&["sh", "-c", script, "sh", folder.to_str().unwrap()]);
+    config.sandbox = sandbox::Config {
+        profile: Profile::Basic,
+        ..sandbox::Config::default()
+    };
+    let mut child = spawner.spawn(&config).await.unwrap();
+    let mut said = String::new();
+    child.stdout.read_to_string(&mut said).await.unwrap();
+    child.process.wait().await;
+    said
+}
+
+/// Both ways to hide, but that of root without namespaces, which is refused.
+async fn ways() -> Vec<Containment> {
+    let mut ways = containments().await;
+    if nix::unistd::geteuid().is_root() {
+        ways.retain(|way| *way == Containment::Namespace);
+    }
+    ways
+}
+
+#[tokio::test]
+async fn the_folders_above_a_hidden_file_can_be_neither_renamed_nor_replaced() {
+    let _guard = host::no_hosts().await;
+    for containment in ways().await {
+        let top = tempfile::tempdir().unwrap();
+        let own = top.path().join("one/two/own");
+        fs::create_dir_all(own.parent().unwrap()).unwrap();
+        fs::write(&own, "secret").unwrap();
+        let spawner = Spawner::with(launcher(), containment, Drain::new());
+        spawner.hide(vec![own.clone()]);
+        let script = "cat $1/one/two/own; for at in one/two/own one/two one; do \
+                      mv $1/$at $1/$at.away; rm -rf $1/$at; ln -f $1/$at $1/linked; done 2>/dev/null; \
+                      cat $1/*/*/own $1/*/own $1/linked $1/*.away/* 2>/dev/null; echo tried";
+        let said = basic(&spawner, top.path(), script).await;
+        assert_eq!(said, "tried\n", "{containment}");
+        assert_eq!(fs::read_to_string(&own).unwrap(), "secret", "{containment}");
+    }
+}
+
+#[tokio::test]
+async fn what_came_into_being_since_the_start_is_hidden_from_later_children() {
+    let _guard = host::no_hosts().await;
+    for containment in ways().await {
+        let top = tempfile::tempdir().unwrap();
+        let (log, archive) = (top.path().join("log"), top.path().join("log.1"));
+        fs::write(&log, "now").unwrap();
+        let spawner = Spawner::with(launcher(), containment, Drain::new());
+        let growing = archive.clone();
+        spawner.hide_growing(vec![log], move || {
+            growing
+                .exists()
+                .then(|| growing.clone())
+                .into_iter()
+                .collect()
+        });
+        let script = "cat $1/log $1/log.1 2>/dev/null; echo tried";
+        assert_eq!(basic(&spawner, top.path(), script).await, "tried\n");
+        fs::write(&archive, "before").unwrap();
+        let said = basic(&spawner, top.path(), script).await;
+        assert_eq!(said, "tried\n", "{containment}");
+    }
+}
+
+#[tokio::test]
+async fn an_own_file_that_a_link_leads_to_is_hidden_under_both_names() {
+    let _guard = host::no_hosts().await;
+    for containment in ways().await {
+        let top = tempfile::tempdir().unwrap();
+        let (real, link) = (top.path().join("real"), top.path().join("link"));
+        fs::write(&real, "secret").unwrap();
+        symlink(&real, &link).unwrap();
+        let spawner = Spawner::with(launcher(), containment, Drain::new());
+        spawner.hide(vec![link]);
+        let script = "cat $1/real $1/link 2>/dev/null; echo tried";
+        if nix::unistd::geteuid().is_root() {
+            assert_eq!(
+                basic(&spawner, top.path(), script).await,
+                "tried\n",
+                "{containment}"
+            );
+            continue;
+        }
+        // Another could stand in its place.
+        let mut config = config(&["sh", "-c", script, "sh", top.path().to_str().unwrap()]);
+        config.sandbox = sandbox::Config::default();
+        let refused = spawner.spawn(&config).await.unwrap_err().to_string();
+        assert!(
+            refused.contains("is a link that a child could replace"),
+            "{refused}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn strict_is_not_granted_a_folder_with_a_link_to_an_own_file() {
+    let _guard = host::no_hosts().await;
+    for containment in containments().await {
+        let (granted, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let real = elsewhere.path().join("own");
+        fs::write(&real, "secret").unwrap();
+        let link = granted.path().join("link");
+        symlink(&real, &link).unwrap();
+        let spawner = Spawner::with(launcher(), containment, Drain::new());
+        spawner.hide(vec![link]);
+        let mut config = config(&["true"]);
+        config.sandbox = sandbox::Config {
+            profile: Profile::Strict,
+            write: vec![granted.path().to_owned()],
+            ..sandbox::Config::default()
+        };
+        let refused = spawner.spawn(&config).await.unwrap_err().to_string();
+        assert!(
+            refused.contains("would let the child read the gateway's own"),
+            "{refused}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_plan_that_is_empty_or_broken_starts_nothing() {
+    assert!(sandbox::Plan::decode(b"").is_err());
+    assert!(sandbox::Plan::decode(b"{}").is_err());
+}
+
+#[tokio::test]
+async fn a_private_tmpdir_goes_with_its_child() {
+    let _guard = host::no_hosts().await;
+    for containment in containments().await {
+        let spawner = Spawner::with(launcher(), containment, Drain::new());
+        let mut config = config(&["sh", "-c", "echo kept >$TMPDIR/kept && echo $TMPDIR"]);
+        config.sandbox = sandbox::Config {
+            profile: Profile::Strict,
+            user: nix::unistd::geteuid().is_root().then(|| sandbox::User {
+                name: "nobody".to_owned(),
+                uid: 65_534,
+                gid: 65_534,
+            }),
+            ..sandbox::Config::default()
+        };
+        let mut child = spawner.spawn(&config).await.unwrap();
+        let mut said = String::new();
+        child.stdout.read_to_string(&mut said).await.unwrap();
+        assert_eq!(child.process.wait().await, Exit::Code(0), "{containment}");
+        assert!(Path::new(said.trim()).is_absolute(), "{said}");
+        assert!(!Path::new(said.trim()).exists(), "{containment}: {said}");
+    }
+}
