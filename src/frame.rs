@@ -19,6 +19,7 @@ mod compact;
 mod fuzz;
 mod keys;
 mod lex;
+mod reference;
 mod salvage;
 mod scan;
 mod shape;
@@ -37,6 +38,7 @@ pub use self::{
     fuzz::fuzz_envelope,
     keys::folds_to,
     lex::unescape,
+    reference::Reference,
     salvage::{salvage_id, salvage_is_call},
     splice::Slot,
     without::Member,
@@ -272,12 +274,6 @@ impl Frame {
     #[must_use]
     pub fn arguments(&self) -> Option<&[u8]> {
         self.raw(Part::Arguments)
-    }
-
-    /// `params.ref`, raw: what `completion/complete` is about.
-    #[must_use]
-    pub fn reference(&self) -> Option<&[u8]> {
-        self.raw(Part::Reference)
     }
 
     /// `params._meta`, raw.

@@ -137,8 +137,8 @@ impl Pins {
     /// True when a definition is the reviewed one.
     #[must_use]
     pub fn matches(&self, kind: Kind, name: &str, digest: Option<Digest>) -> bool {
-        let pinned = self.pinned(kind, name).map(|pinned| pinned.digest);
-        pinned.is_some() && pinned == digest
+        let pinned = self.pinned(kind, name);
+        digest.is_some_and(|digest| pinned.is_some_and(|pinned| pinned.is(digest)))
     }
 
     /// The reviewed definition under a name.
@@ -153,6 +153,6 @@ impl Pins {
         let locked = self.locked.as_ref();
         locked
             .and_then(|locked| locked.instructions.as_ref())
-            .is_some_and(|pinned| pinned.digest == digest)
+            .is_some_and(|pinned| pinned.is(digest))
     }
 }

@@ -1,14 +1,19 @@
 //! One run of a server, to see what it is.
 //!
-//! Owns what `gatehouse pin` asks a server: the handshake, all pages of its lists, its instructions.
-//! Invariant: the server is gone when this returns, whatever it did.
+//! Owns what `gatehouse pin` asks a server: the handshake or `server/discover`, all pages of its lists,
+//! its instructions. Where it may speak both eras, it is asked in both, a fresh process each time: what
+//! it says in one it need not say in the other. Invariant: the server is gone when this returns,
+//! whatever it did.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
 
 use crate::{
     backend::{
-        Config, Instance, Isolation,
+        Config, Instance, Isolation, Protocol,
         child::{SpawnError, Spawner, Stderr, Tag},
+        era::{self, Era, Heard},
         guard,
         handshake::{self, Greeting},
         instance::Limits,
@@ -29,6 +34,9 @@ pub enum SurveyError {
     /// It doesn't shake hands; what it said on its stderr.
     #[error("it doesn't answer `initialize`{0}")]
     NoHandshake(String),
+    /// It should speak a revision without a handshake, and doesn't.
+    #[error("it doesn't answer `server/discover` as a server of 2026-07-28{0}")]
+    NotModern(String),
     /// It doesn't list what it has.
     #[error("{list}: {flaw}")]
     List {
@@ -51,7 +59,7 @@ pub enum SurveyError {
     Origin(String),
 }
 
-/// Runs a backend's server once.
+/// Runs a backend's server, once for each era that it may speak.
 ///
 /// # Errors
 /// [`SurveyError`].
@@ -60,6 +68,57 @@ pub async fn survey(
     spawner: &Spawner,
     drain: &Drain,
 ) -> Result<Locked, SurveyError> {
+    let run = |era| run(config, spawner, drain, era);
+    let (instructions, lists) = match config.protocol {
+        Protocol::Legacy => run(Era::Legacy).await?,
+        Protocol::Modern => run(Era::Modern).await?,
+        Protocol::Auto => match (run(Era::Legacy).await, run(Era::Modern).await) {
+            (Ok(legacy), Ok(modern)) => both(legacy, modern),
+            (Ok(legacy), Err(SurveyError::NotModern(_))) => legacy,
+            (Err(SurveyError::NoHandshake(_)), Ok(modern)) => modern,
+            (Err(error), _) | (Ok(_), Err(error)) => return Err(error),
+        },
+    };
+    // After it ran: a runner has installed its package by now.
+    let origin = guard::look(&config.child, &Arc::new(Cache::default())).await;
+    Ok(Locked {
+        origin: origin.map_err(SurveyError::Origin)?,
+        instructions,
+        lists,
+    })
+}
+
+type Found = (Option<Definition>, Lists);
+type Lists = [BTreeMap<String, Definition>; 3];
+
+/// What it is in both eras; most servers are the same.
+fn both((instructions, mut lists): Found, (others, modern): Found) -> Found {
+    for (list, modern) in lists.iter_mut().zip(modern) {
+        for (name, there) in modern {
+            let here = list.remove(&name);
+            list.insert(name, joined(here, there));
+        }
+    }
+    let instructions = match (instructions, others) {
+        (here, Some(there)) => Some(joined(here, there)),
+        (here, None) => here,
+    };
+    (instructions, lists)
+}
+
+fn joined(here: Option<Definition>, there: Definition) -> Definition {
+    match here {
+        Some(here) => here.or_modern(there),
+        None => there,
+    }
+}
+
+async fn run(
+    config: &Config,
+    spawner: &Spawner,
+    drain: &Drain,
+    era: Era,
+) -> Result<Found, SurveyError> {
     let child = spawner.spawn(&config.child).await?;
     let limits = Limits {
         max_message: config.max_message,
@@ -76,35 +135,17 @@ pub async fn survey(
     instance.set_stderr(Stderr::drain(stderr, tag, &config.child.env, drain));
     let running = pump::run(instance.clone(), pipes, config.child.stop_timeout);
     let running = drain.spawn(running);
-    let read = read(&instance, config).await;
+    let read = read(&instance, config, era).await;
     instance.stop();
     // It reports nothing that matters here.
     let _ = running.await;
-    let (instructions, lists) = read?;
-    // After it ran: a runner has installed its package by now.
-    let origin = guard::look(&config.child, &Arc::new(Cache::default())).await;
-    Ok(Locked {
-        origin: origin.map_err(SurveyError::Origin)?,
-        instructions,
-        lists,
-    })
+    read
 }
 
-type Lists = [BTreeMap<String, Definition>; 3];
-
-async fn read(
-    instance: &Arc<Instance>,
-    config: &Config,
-) -> Result<(Option<Definition>, Lists), SurveyError> {
-    let greeting = Greeting {
-        initialize: Frame::from_child(frame::request(b"0", "initialize", None))
-            .map_err(|_| SurveyError::NoHandshake(String::new()))?,
-        anonymous: true,
-        timeout: config.start_timeout,
-    };
-    let hello = handshake::greet(instance.clone(), greeting).await;
-    let Ok(hello) = hello else {
-        return Err(SurveyError::NoHandshake(last_words(instance)));
+async fn read(instance: &Arc<Instance>, config: &Config, era: Era) -> Result<Found, SurveyError> {
+    let hello = match era {
+        Era::Legacy => greet(instance, config).await?,
+        Era::Modern => discover(instance, config).await?,
     };
     instance.inventory().declare(&hello);
     let instructions = match member(&hello, "instructions") {
@@ -118,6 +159,30 @@ async fn read(
         }
     }
     Ok((instructions, lists))
+}
+
+async fn greet(instance: &Arc<Instance>, config: &Config) -> Result<Bytes, SurveyError> {
+    let greeting = Greeting {
+        initialize: Frame::from_child(frame::request(b"0", "initialize", None))
+            .map_err(|_| SurveyError::NoHandshake(String::new()))?,
+        anonymous: true,
+        timeout: config.start_timeout,
+    };
+    let hello = handshake::greet(instance.clone(), greeting).await;
+    hello.map_err(|_| SurveyError::NoHandshake(last_words(instance)))
+}
+
+async fn discover(instance: &Arc<Instance>, config: &Config) -> Result<Bytes, SurveyError> {
+    instance.inventory().speak(era::MODERN);
+    let patience = match config.protocol {
+        Protocol::Modern => config.start_timeout,
+        // One that speaks the other era may well say nothing.
+        Protocol::Auto | Protocol::Legacy => config.start_timeout.min(PATIENCE),
+    };
+    match era::interview(instance, patience).await {
+        Heard::Modern(discovered) => Ok(discovered.result),
+        Heard::Other | Heard::Nothing => Err(SurveyError::NotModern(last_words(instance))),
+    }
 }
 
 async fn list(
@@ -159,5 +224,7 @@ fn last_words(instance: &Instance) -> String {
     }
 }
 
+/// Silence for so long means that a server doesn't know the question.
+const PATIENCE: Duration = Duration::from_secs(8);
 /// More definitions of one kind nobody reviews.
 const MAX_FOUND: usize = 10_000;

@@ -524,10 +524,7 @@ fn method_specific_members_belong_to_their_methods() {
     assert_eq!(child(text).unwrap().elicitation_id(), Some(&b"\"e\""[..]));
     let text = r#"{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":{"type":"ref/prompt","name":"p"}}}"#;
     let frame = client(text).unwrap();
-    assert_eq!(
-        frame.reference(),
-        Some(&br#"{"type":"ref/prompt","name":"p"}"#[..])
-    );
+    assert_eq!(frame.reference(), Some(Reference::Prompt("p".to_owned())));
     assert_eq!(frame.protocol_version(), None);
 }
 

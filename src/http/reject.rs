@@ -40,6 +40,8 @@ pub(crate) enum Rejection {
     NotFound,
     /// A method the path doesn't have; what it has.
     Method(&'static str),
+    /// A stream that has ended, in a session that goes on.
+    Over,
     /// A body that isn't JSON.
     MediaType,
     /// No answer the client accepts.
@@ -115,6 +117,11 @@ impl Rejection {
                 with(self.plain(), WWW_AUTHENTICATE, challenge)
             }
             Self::Method(allow) => with(self.plain(), ALLOW, HeaderValue::from_static(allow)),
+            Self::Over => with(
+                self.plain(),
+                ALLOW,
+                HeaderValue::from_static("POST, DELETE"),
+            ),
             // What follows on the connection may be the rest of what was refused.
             Self::BodyTooLarge | Self::BodyTimeout | Self::HeadTooLarge | Self::BadRequest(_) => {
                 with(self.plain(), CONNECTION, HeaderValue::from_static("close"))
@@ -123,13 +130,17 @@ impl Rejection {
         }
     }
 
-    /// True for what was refused before its message was counted, for what it says or asks for.
+    /// True for what was refused after its caller was known and before its message was counted. The
+    /// size of a body is a limit of HTTP: that comes earlier.
     pub(crate) fn is_uncounted(&self) -> bool {
         matches!(
             self,
             Self::NotFound
                 | Self::Forbidden
                 | Self::Scope(_)
+                | Self::Method(_)
+                | Self::MediaType
+                | Self::NotAcceptable
                 | Self::Frame(_)
                 | Self::BadRequest(_)
         )
@@ -179,7 +190,7 @@ impl Rejection {
                 "Host not allowed",
             ),
             Self::NotFound => (S::NOT_FOUND, "not_found", "Not found"),
-            Self::Method(_) => (
+            Self::Method(_) | Self::Over => (
                 S::METHOD_NOT_ALLOWED,
                 "method_not_allowed",
                 "Method not allowed",
@@ -282,6 +293,13 @@ pub(crate) fn modern_status(code: i64) -> StatusCode {
         -32013 => StatusCode::TOO_MANY_REQUESTS,
         _ => StatusCode::OK,
     }
+}
+
+/// `202`, empty.
+pub(crate) fn accepted() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::ACCEPTED;
+    response
 }
 
 /// A JSON response.

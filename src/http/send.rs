@@ -10,18 +10,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderValue, Response};
 
 use crate::{
     audit::{Outcome, Status},
     backend::{Failure, LeaseError, Withheld},
     frame::{self, Frame, FrameError, Kind, Refused},
     http::{
+        body::Body,
         exchange::Granted,
         pace::Pace,
         record,
         reject::{
-            RETRY, Rejection, denied_error, instance_error, rate_error, send_error,
+            RETRY, Rejection, accepted, denied_error, instance_error, rate_error, send_error,
             unrecorded_error,
         },
     },
@@ -123,9 +124,11 @@ pub(crate) async fn request(
 ) -> Result<(), Refusal> {
     // Only what is refused is looked at again; the bytes are shared.
     let kept = granted.log().is_on().then(|| frame.clone());
-    let opens = frame.method() == "initialize";
-    let sent = hand_over(granted, session, frame, lane).await;
-    if opens && !matches!(sent, Ok(()) | Err(Refusal::Send(SendError::OutOfTurn))) {
+    let open = session.is_open_for(frame.method());
+    let claims = open && frame.method() == "initialize";
+    let sent = hand_over(granted, session, frame, (lane, open)).await;
+    // Only what claimed the session gives it back: a later one says nothing about the first.
+    if claims && sent.is_err() {
         session.unbegin();
     }
     if let (Err(refusal), Some(frame)) = (&sent, &kept) {
@@ -138,9 +141,8 @@ async fn hand_over(
     granted: &Granted,
     session: &Arc<Session>,
     frame: Frame,
-    lane: u32,
+    (lane, open): (u32, bool),
 ) -> Result<(), Refusal> {
-    let open = session.is_open_for(frame.method());
     if frame.method() != "initialize" || !open {
         // The first one was counted when its session opened. What is refused counts too.
         granted.throttle().map_err(Refusal::Limited)?;
@@ -267,29 +269,30 @@ async fn greet(session: &Session, frame: &Frame, id: &[u8], lane: u32) -> Option
     })
 }
 
-/// A notification. What policy denies is not known here, and so is passed over.
+/// A notification. What policy denies is not known here, and so is passed over. What is refused
+/// stands in the log with its message, so its response is no rejection any more.
 pub(crate) async fn notification(
     granted: &Granted,
     session: &Session,
     frame: Frame,
-) -> Result<(), Rejection> {
+) -> Response<Body> {
     let kept = granted.log().is_on().then(|| frame.clone());
     let sent = tell(granted, session, frame).await;
     if let (Err(refusal), Some(frame)) = (&sent, &kept) {
         record::refused(granted, Some(session), frame, refusal);
     }
-    match sent {
-        Ok(()) => Ok(()),
+    let rejection = match sent {
         // Notifications are about nothing that is pinned.
-        Err(Refusal::Withheld(_)) => Ok(()),
+        Ok(()) | Err(Refusal::Withheld(_)) => return accepted(),
         Err(Refusal::Denied(denied) | Refusal::Scope(denied, _)) => {
             tracing::debug!(session = session.number(), %denied, "passed over a notification");
-            Ok(())
+            return accepted();
         }
-        Err(Refusal::Limited(limited)) => Err(Rejection::Rate(None, limited.retry_after)),
-        Err(Refusal::Unrecorded) => Err(Rejection::Unrecorded),
-        Err(Refusal::Send(error) | Refusal::Lost(error)) => Err(refused(error)),
-    }
+        Err(Refusal::Limited(limited)) => Rejection::Rate(None, limited.retry_after),
+        Err(Refusal::Unrecorded) => Rejection::Unrecorded,
+        Err(Refusal::Send(error) | Refusal::Lost(error)) => refused(error),
+    };
+    rejection.into_response()
 }
 
 async fn tell(granted: &Granted, session: &Session, frame: Frame) -> Result<(), Refusal> {

@@ -17,9 +17,9 @@ use crate::{
         exchange::Granted,
         pace::Pace,
         read,
-        reject::Rejection,
+        reject::{Rejection, accepted},
         send,
-        streamable::{accepted, event_stream},
+        streamable::event_stream,
     },
     session::{
         Session, Transport, Version,
@@ -82,8 +82,7 @@ pub(crate) async fn post(
             Kind::Request => vec![frame],
             // There is no answer to them on the stream: what goes wrong, the POST has to say.
             Kind::Notification => {
-                let sent = send::notification(&granted, &session, frame).await;
-                return sent.map(|()| accepted());
+                return Ok(send::notification(&granted, &session, frame).await);
             }
             Kind::Result | Kind::Error => {
                 return send::response(&session, &frame).map(|()| accepted());

@@ -37,9 +37,9 @@ use crate::{
         body::Body,
         exchange::Granted,
         read::Accepts,
-        reject::{RETRY, Rejection, after, json},
+        reject::{RETRY, Rejection, accepted, after, json},
         send::{self, Refusal},
-        streamable::{accepted, event_response},
+        streamable::event_response,
     },
     policy::{Denied, Listed},
 };

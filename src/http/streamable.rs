@@ -21,7 +21,7 @@ use crate::{
         exchange::Granted,
         pace::Pace,
         read::{self, Accepts},
-        reject::{RETRY, Rejection, after, json, limit_error, send_error},
+        reject::{RETRY, Rejection, accepted, after, json, limit_error, send_error},
         send::{self, Refusal},
         stateless,
     },
@@ -73,10 +73,7 @@ pub(crate) async fn post(
     head.version?;
     match frame.kind() {
         Kind::Request => request_in(&granted, &session, accepts, frame).await,
-        Kind::Notification => {
-            let sent = send::notification(&granted, &session, frame).await;
-            sent.map(|()| accepted())
-        }
+        Kind::Notification => Ok(send::notification(&granted, &session, frame).await),
         Kind::Result | Kind::Error => send::response(&session, &frame).map(|()| accepted()),
     }
 }
@@ -320,7 +317,7 @@ fn stream(
             Ok(event_stream(events))
         }
         // Not an empty stream: clients take its end for another break, and ask again for ever.
-        Attached::Over => Err(Rejection::Method("POST, DELETE")),
+        Attached::Over => Err(Rejection::Over),
         Attached::Unknown => Err(Rejection::BadRequest("Unknown Last-Event-ID")),
     }
 }
@@ -374,13 +371,6 @@ fn reply(accepts: Accepts, answer: Bytes) -> Response<Body> {
         CACHE_CONTROL,
         HeaderValue::from_static("no-cache, no-transform"),
     );
-    response
-}
-
-/// `202`, empty.
-pub(crate) fn accepted() -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::ACCEPTED;
     response
 }
 

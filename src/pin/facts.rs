@@ -16,6 +16,8 @@ pub struct Definition {
     pub name: String,
     /// Of its canonical form.
     pub digest: Digest,
+    /// The same for who speaks 2026-07-28 with the server, where that is another.
+    pub modern: Option<Digest>,
     /// What stands in it.
     pub shows: Vec<String>,
     /// What in it can't be seen, or can be taken for something else.
@@ -38,9 +40,33 @@ impl Definition {
         Some(Self {
             name,
             digest: Digest::of(&canonical),
+            modern: None,
             shows: page.finish(),
             hidden,
         })
+    }
+
+    /// With what stands under the same name for who speaks 2026-07-28.
+    #[must_use]
+    pub fn or_modern(mut self, other: Self) -> Self {
+        if self.digest != other.digest {
+            let lines = super::lock::difference(&self.shows, &other.shows);
+            let lines = lines
+                .into_iter()
+                .map(|line| format!("in 2026-07-28: {line}"));
+            self.shows.extend(lines);
+            let new = other.hidden.into_iter();
+            self.hidden
+                .extend(new.map(|what| format!("in 2026-07-28: {what}")));
+            self.modern = Some(other.digest);
+        }
+        self
+    }
+
+    /// True when this digest is of what was reviewed.
+    #[must_use]
+    pub fn is(&self, digest: Digest) -> bool {
+        self.digest == digest || self.modern == Some(digest)
     }
 
     /// Of the raw `instructions` of an `InitializeResult`; `None` when that is no text.
@@ -52,6 +78,7 @@ impl Definition {
         Some(Self {
             name: String::new(),
             digest: Digest::of(text.as_bytes()),
+            modern: None,
             shows: page.finish(),
             hidden: hidden::in_text(&text),
         })

@@ -165,6 +165,7 @@ struct RawItem {
     #[serde(default)]
     name: String,
     digest: String,
+    modern: Option<String>,
     #[serde(default)]
     hidden: Vec<String>,
     #[serde(default)]
@@ -178,6 +179,7 @@ impl RawBackend {
         let item = |raw: RawItem| {
             Ok(Definition {
                 digest: digest(&raw.digest)?,
+                modern: raw.modern.as_deref().map(digest).transpose()?,
                 name: raw.name,
                 shows: raw.shows,
                 hidden: raw.hidden,

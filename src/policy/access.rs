@@ -9,7 +9,7 @@ mod tests;
 use std::{borrow::Cow, sync::Arc};
 
 use crate::{
-    frame::{Frame, Kind},
+    frame::{Frame, Kind, Reference},
     policy::{
         Circumstances, Denied, Grant, List, Listed, Permit, Prune, Unreadable, cel::Facts, filter,
         rules::Passed,
@@ -325,23 +325,11 @@ impl<'a> Target<'a> {
         })
     }
 
-    /// What a completion is for: a prompt by name or a resource by URI (template).
+    /// What a completion is for.
     fn of_reference(frame: &Frame) -> Option<Self> {
-        // Whatever else stands there a child might read as the name.
-        #[derive(serde::Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Reference {
-            r#type: String,
-            name: Option<String>,
-            uri: Option<String>,
-            #[serde(rename = "title")]
-            _title: Option<serde::de::IgnoredAny>,
-        }
-        let reference: Reference = serde_json::from_slice(frame.reference()?).ok()?;
-        match (reference.r#type.as_str(), reference.name, reference.uri) {
-            ("ref/prompt", Some(name), _) => Some(Self::Prompt(Cow::Owned(name))),
-            ("ref/resource", _, Some(uri)) => Some(Self::Resource(Cow::Owned(uri))),
-            _ => None,
-        }
+        Some(match frame.reference()? {
+            Reference::Prompt(name) => Self::Prompt(Cow::Owned(name)),
+            Reference::Resource(uri) => Self::Resource(Cow::Owned(uri)),
+        })
     }
 }

@@ -48,6 +48,7 @@ mod origin;
 mod outcomes;
 mod own_program;
 mod pin;
+mod pin_modern;
 mod principal_env;
 mod process;
 mod refusals;

@@ -24,6 +24,18 @@ async fn whoever_is_over_his_rate_is_told_so_whatever_else_is_wrong() {
     assert!(over.header("retry-after").is_some(), "{over:?}");
     let nowhere = rig.client().post("/n/mcp", ALICE, &[], call.clone()).await;
     nowhere.assert_refused(429, "rate_limited");
+    for (method, headers) in [
+        ("PUT", [("content-type", "application/json")]),
+        ("POST", [("content-type", "text/plain")]),
+        ("GET", [("accept", "text/html")]),
+    ] {
+        let ask = rig
+            .client()
+            .ask(method, "/m/mcp")
+            .key(ALICE)
+            .headers(&headers);
+        ask.send().await.assert_refused(429, "rate_limited");
+    }
     let malformed = mcp.post("{").await;
     malformed.assert_refused(429, "rate_limited");
     let malformed = mcp.post(r#"{"jsonrpc":"2.0","id":7,"id":7}"#).await;
@@ -39,7 +51,7 @@ async fn whoever_is_over_his_rate_is_told_so_whatever_else_is_wrong() {
     unknown("nobody").await.assert_refused(401, "unauthorized");
     let denied =
         json!({"event": "denied", "principal": "alice", "rule": "rate_limited", "status": "429"});
-    events_log::noted(&rig, 6, denied).await;
+    events_log::noted(&rig, 9, denied).await;
 }
 
 #[tokio::test]
@@ -60,6 +72,12 @@ async fn over_http_sse_a_post_without_an_id_answers_for_itself() {
     let denied =
         json!({"event": "denied", "principal": "alice", "rule": "limit", "status": "-32013"});
     events_log::noted(&rig, 1, denied).await;
+    // It stands there once.
+    let again = json!({"event": "denied", "rule": "rate_limited"});
+    assert_eq!(
+        events_log::events(&rig, &again),
+        Vec::<serde_json::Value>::new()
+    );
     // What takes work away is never too much.
     let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#;
     assert_eq!(sse.post(cancel).await.status, 202);
@@ -77,4 +95,31 @@ async fn what_is_answered_by_an_error_is_recorded_by_its_code() {
     assert!(reply.header("retry-after").is_some(), "{reply:?}");
     let denied = json!({"event": "denied", "rule": "unavailable", "status": "-32011"});
     events_log::noted(&rig, 1, denied).await;
+}
+
+#[tokio::test]
+async fn a_second_hello_that_is_refused_leaves_the_session_begun() {
+    let rig = Rig::start(&CONFIG.replace("2/h", "5/h")).await;
+    let mut sse = Sse::open(&rig, "m", ALICE).await;
+    // Each of these was counted: the stream, and four more; `initialized` is never too much.
+    for id in 0..3 {
+        let mut again = initialize(NEWEST);
+        again["id"] = json!(id);
+        let refused = sse.exchange(&again).await;
+        assert_eq!(refused["error"]["code"], -32600, "{refused}");
+    }
+    let mut claims = initialize(NEWEST);
+    claims["params"]["_meta"] = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28"});
+    let refused = sse.exchange(&claims).await;
+    assert_eq!(refused["error"]["code"], -32601, "{refused}");
+    for _ in 0..2 {
+        let refused = sse.exchange(&initialize(NEWEST)).await;
+        assert_eq!(refused["error"]["code"], -32013, "{refused}");
+    }
+    // One that had been handed on would be in the log as let through.
+    let handed_on = json!({"event": "request", "method": "initialize"});
+    events_log::noted(&rig, 1, handed_on).await;
+    // The session still knows that it has begun: what is asked is refused for the rate alone.
+    let over = sse.call("echo", json!({})).await;
+    assert_eq!(over["error"]["code"], -32013, "{over}");
 }

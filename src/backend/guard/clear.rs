@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use crate::{
     backend::{CallError, Instance, guard::Guard, inventory::Names},
-    frame::Frame,
+    frame::{Frame, Reference},
     pin::Kind,
 };
 
@@ -98,26 +98,10 @@ fn target(frame: &Frame) -> Result<Option<(Kind, Cow<'_, str>)>, Withheld> {
     match frame.method() {
         "tools/call" => named(Kind::Tool),
         "prompts/get" => named(Kind::Prompt),
-        "completion/complete" => reference(frame).map(Some).ok_or(Withheld::Unclear),
+        "completion/complete" => match frame.reference().ok_or(Withheld::Unclear)? {
+            Reference::Prompt(name) => Ok(Some((Kind::Prompt, name.into()))),
+            Reference::Resource(uri) => Ok(Some((Kind::Template, uri.into()))),
+        },
         _ => Ok(None),
-    }
-}
-
-fn reference(frame: &Frame) -> Option<(Kind, Cow<'_, str>)> {
-    // Whatever else stands there a child might read as the name.
-    #[derive(serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Reference {
-        r#type: String,
-        name: Option<String>,
-        uri: Option<String>,
-        #[serde(rename = "title")]
-        _title: Option<serde::de::IgnoredAny>,
-    }
-    let reference: Reference = serde_json::from_slice(frame.reference()?).ok()?;
-    match (reference.r#type.as_str(), reference.name, reference.uri) {
-        ("ref/prompt", Some(name), _) => Some((Kind::Prompt, name.into())),
-        ("ref/resource", _, Some(uri)) => Some((Kind::Template, uri.into())),
-        _ => None,
     }
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -155,7 +155,7 @@ impl Way<'_> {
             return self.listen(admitted, lease).await;
         }
         if listens && !self.narrow() {
-            return Err(owing(admitted.pending, bad_params()));
+            return Err(owing(admitted.pending, refusal::bad_params()));
         }
         match self.fit(served, &lease).await {
             Err(fault) => return Err(owing(admitted.pending, fault)),
@@ -173,7 +173,7 @@ impl Way<'_> {
         let responses = self.frame.input_responses().unwrap_or(b"{}");
         let invalid = |pending: Pending| {
             pending.finish(Said::new(Status::Error(-32602)));
-            bad_state()
+            refusal::bad_state()
         };
         if !input::are_responses(responses) {
             return Err(invalid(pending));
@@ -225,7 +225,7 @@ impl Way<'_> {
         };
         match listen::open(opening).await {
             Ok(listen) => Ok(Held::new(self.reply, listen)),
-            Err(listen::Refused::Params(pending)) => Err(owing(pending, bad_params())),
+            Err(listen::Refused::Params(pending)) => Err(owing(pending, refusal::bad_params())),
             Err(listen::Refused::Full(pending)) => {
                 Err(owing(pending, refusal::unavailable(LeaseError::Full)))
             }
@@ -310,10 +310,10 @@ impl Way<'_> {
             bond.then(|| Bond::of(&self.granted.principal, &self.granted.backend, &self.frame));
         let brought = self.frame.input_responses();
         if !is_modern && brought.is_some_and(|raw| !input::are_responses(raw)) {
-            return Err(owing(pending, bad_state()));
+            return Err(owing(pending, refusal::bad_state()));
         }
         let Some(wire) = self.wire(is_modern, bond.as_ref()) else {
-            return Err(owing(pending, bad_state()));
+            return Err(owing(pending, refusal::bad_state()));
         };
         let id = self.id();
         let call = Call {
@@ -338,7 +338,7 @@ impl Way<'_> {
                 &self.granted.principal,
                 Arc::downgrade(&closing),
             ) {
-                turn.finish(too_many(&id), false);
+                turn.finish(translate::too_many(&id), false);
                 return Ok(Held::new(self.reply, turn));
             }
         }
@@ -351,7 +351,7 @@ impl Way<'_> {
         };
         if let Err(error) = called {
             let rendered = match error {
-                CallError::Busy => too_many(&id),
+                CallError::Busy => translate::too_many(&id),
                 CallError::Gone => translate::failed(&id, Failure::Crashed),
             };
             self.granted.server.stateless.forget(&turn);
@@ -467,29 +467,6 @@ fn method(frame: &Frame) -> Cow<'static, str> {
 
 fn owing(pending: Pending, fault: Fault) -> Box<(Pending, Fault)> {
     Box::new((pending, fault))
-}
-
-fn too_many(id: &[u8]) -> Rendered {
-    translate::error(
-        id,
-        -32013,
-        "Too many requests",
-        Some(r#"{"retry_after":1}"#),
-    )
-}
-
-fn bad_state() -> Fault {
-    Fault {
-        status: StatusCode::OK,
-        ..envelope::bad(-32602, "Unknown requestState, or responses that are none")
-    }
-}
-
-fn bad_params() -> Fault {
-    Fault {
-        status: StatusCode::OK,
-        ..envelope::bad(-32602, "Invalid params")
-    }
 }
 
 /// Usual methods, for which no text has to be kept.

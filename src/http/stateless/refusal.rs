@@ -138,6 +138,22 @@ pub(super) fn denied_fault(denied: &Denied) -> Fault {
     }
 }
 
+/// A state that stands for no parked call.
+pub(super) fn bad_state() -> Fault {
+    Fault {
+        status: StatusCode::OK,
+        ..envelope::bad(-32602, "Unknown requestState, or responses that are none")
+    }
+}
+
+/// Params that can't be read.
+pub(super) fn bad_params() -> Fault {
+    Fault {
+        status: StatusCode::OK,
+        ..envelope::bad(-32602, "Invalid params")
+    }
+}
+
 impl Fault {
     /// Its JSON-RPC error.
     pub(super) fn answer(&self, id: Option<&[u8]>) -> Bytes {

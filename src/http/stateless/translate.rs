@@ -309,5 +309,15 @@ fn visits(turn: &Turn, id: &[u8], visit: &[(String, Vec<u8>)], info: Option<&[u8
     done(frame::result_response(id, &result))
 }
 
+/// The answer to a call that has no place any more.
+pub(super) fn too_many(id: &[u8]) -> Rendered {
+    error(
+        id,
+        -32013,
+        "Too many requests",
+        Some(r#"{"retry_after":1}"#),
+    )
+}
+
 /// Requests that can be answered by asking for input.
 pub(super) const INPUT: [&str; 3] = ["tools/call", "prompts/get", "resources/read"];

@@ -60,7 +60,9 @@ impl Locked {
 fn one(label: &str, old: Option<&Definition>, new: Option<&Definition>) -> Vec<String> {
     let (mark, lines) = match (old, new) {
         (None, None) => return Vec::new(),
-        (Some(old), Some(new)) if old.digest == new.digest => return Vec::new(),
+        (Some(old), Some(new)) if (old.digest, old.modern) == (new.digest, new.modern) => {
+            return Vec::new();
+        }
         (Some(old), Some(new)) => ('~', difference(&old.shows, &new.shows)),
         (None, Some(new)) => ('+', difference(&[], &new.shows)),
         (Some(old), None) => ('-', difference(&old.shows, &[])),

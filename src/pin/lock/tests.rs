@@ -105,3 +105,24 @@ fn a_file_that_is_no_lock_is_refused_with_its_line() {
     let twice = format!("{good}{}", &good[at..]);
     assert_eq!(parse(&twice), LockError::Twice("m".to_owned()));
 }
+
+#[test]
+fn what_is_another_for_2026_07_28_counts_too_and_is_read_back() {
+    let other = READ.replace("Reads", "Fetches");
+    let joined = tool(READ).or_modern(tool(&other));
+    assert!(joined.is(tool(READ).digest) && joined.is(tool(&other).digest));
+    assert!(!joined.is(Digest::of(b"else")));
+    let shown = joined
+        .shows
+        .iter()
+        .any(|line| line.contains("in 2026-07-28: +"));
+    assert!(shown, "{:?}", joined.shows);
+    assert_eq!(tool(READ).or_modern(tool(READ)), tool(READ));
+    let mut both = lock(&[]);
+    let mut locked = locked(&[]);
+    locked.lists[0].insert(joined.name.clone(), joined);
+    both.backends.insert("m".to_owned(), Arc::new(locked));
+    let text = both.to_string();
+    assert_eq!(Lock::parse(&text).unwrap(), both, "{text}");
+    assert!(!lock(&[READ]).changes(&both).is_empty());
+}

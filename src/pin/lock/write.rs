@@ -49,6 +49,9 @@ fn backend(f: &mut Formatter<'_>, name: &str, locked: &Locked) -> fmt::Result {
 
 fn definition(f: &mut Formatter<'_>, item: &Definition) -> fmt::Result {
     writeln!(f, "digest = \"{}\"", item.digest)?;
+    if let Some(modern) = &item.modern {
+        writeln!(f, "modern = \"{modern}\"")?;
+    }
     if !item.hidden.is_empty() {
         list(f, "hidden", &item.hidden)?;
     }
