@@ -86,6 +86,7 @@ impl Gateway {
             .await
             .context("can't contain children")?;
         spawner.hide(config.own_files.clone());
+        tell_sandboxes(&config, &spawner);
         let spawner = Arc::new(spawner);
         let addresses = listener.local_addrs();
         let backends = config
@@ -211,6 +212,21 @@ fn serve_backend(entry: &BackendEntry, spawner: &Arc<Spawner>, log: &audit::Curr
         accesses: Accesses::default(),
         limits: Arc::new(BackendLimits::new(&entry.limits)),
         circles: Arc::default(),
+    }
+}
+
+/// What each backend's children will be able to do.
+fn tell_sandboxes(config: &Config, spawner: &Spawner) {
+    let means = spawner.means();
+    for entry in &config.backends {
+        let child = &entry.config.child.sandbox;
+        let sandbox = crate::config::show_profile(child.profile);
+        tracing::info!(
+            backend = entry.config.name,
+            sandbox,
+            "children: {}",
+            child.line(&means)
+        );
     }
 }
 

@@ -10,6 +10,8 @@
 //! exec.
 
 #[cfg(target_os = "linux")]
+mod beside;
+#[cfg(target_os = "linux")]
 mod confine;
 #[cfg(target_os = "linux")]
 mod identity;
@@ -24,6 +26,7 @@ mod resources;
 mod runtime;
 #[cfg(target_os = "linux")]
 mod seccomp;
+mod together;
 mod words;
 
 use std::{path::PathBuf, time::Duration};
@@ -34,6 +37,8 @@ pub use self::{
     own_files::covered,
     plan::{Command, Machine, Plan},
     runtime::{RUNTIME, installed_beside},
+    together::{Shared, Together},
+    words::Means,
 };
 
 /// `[backends.NAME.sandbox]`.
@@ -49,13 +54,13 @@ pub struct Config {
     pub network: Network,
     /// Who the child is, if not the gateway's own user.
     pub user: Option<User>,
-    /// Bytes of data of each process.
+    /// Bytes: of all processes together, or of data of each where there are no control groups.
     pub memory: Option<u64>,
     /// Processes and threads at once.
     pub processes: Option<u32>,
     /// Descriptors of each process.
     pub open_files: Option<u32>,
-    /// Time on a CPU of each process.
+    /// Time on CPUs: of all processes together, or of each where there are no control groups.
     pub cpu_time: Option<Duration>,
 }
 
@@ -90,6 +95,11 @@ pub struct User {
     pub uid: u32,
     /// The number of its group; it is in no other.
     pub gid: u32,
+}
+
+impl User {
+    /// The number of nobody at all: the account is not there, and no child is started.
+    pub const ABSENT: u32 = u32::MAX;
 }
 
 impl Config {

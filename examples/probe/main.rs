@@ -51,6 +51,19 @@ fn attempts(targets: &Value) -> Map<String, Value> {
     let mut note = |name: &str, worked: bool| {
         report.insert(name.to_owned(), json!(worked));
     };
+    // What may end this process as well.
+    match targets["only"].as_str() {
+        Some("memory") => {
+            let bytes = targets["memory"].as_u64().unwrap_or(0);
+            note("memory", system::takes_memory(bytes));
+            return report;
+        }
+        Some("cpu") => {
+            note("cpu", system::burns_cpu());
+            return report;
+        }
+        _ => {}
+    }
     let path = |name: &str| targets[name].as_str().unwrap_or_default().to_owned();
     for name in [
         "ssh", "config", "tls_key", "lock", "audit", "secret", "sibling",
@@ -100,14 +113,9 @@ fn attempts(targets: &Value) -> Map<String, Value> {
 /// Takes more than it may, and leaves something behind.
 fn exhaust(targets: &Value, note: &mut impl FnMut(&str, bool)) {
     note(
-        "memory",
-        system::takes_memory(targets["memory"].as_u64().unwrap_or(0)),
-    );
-    note(
         "disk",
         system::fills_disk(targets["disk"].as_u64().unwrap_or(0)),
     );
-    note("cpu", system::burns_cpu());
     note(
         "fork_bomb",
         fork_bomb(targets["tasks"].as_u64().unwrap_or(0)),

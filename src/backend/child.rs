@@ -36,6 +36,7 @@
 //! What no containment reaches is what a command asks another process to start: cron, a service
 //! supervisor, a container engine.
 
+mod cgroup;
 mod command;
 #[cfg(target_os = "linux")]
 mod kin;

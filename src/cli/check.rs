@@ -12,13 +12,14 @@ use crate::{
     drain::Drain,
     package::{self, Spec},
     pin::origin,
+    sandbox::Means,
     tls::Source,
 };
 
 /// Judges the file and says everything on standard error: 0 when it is good, 1 when it isn't.
 #[must_use]
 pub fn run(args: &CheckArgs) -> ExitCode {
-    let try_sandboxes = Some(unenforceable as fn(&Config) -> String);
+    let try_sandboxes = Some(means as Try);
     judge(args, &Process, try_sandboxes, &mut std::io::stderr().lock())
 }
 
@@ -30,13 +31,13 @@ pub fn run_in(args: &CheckArgs, world: &dyn Environment, err: &mut dyn Write) ->
 fn judge(
     args: &CheckArgs,
     world: &dyn Environment,
-    try_sandboxes: Option<fn(&Config) -> String>,
+    try_sandboxes: Option<Try>,
     err: &mut dyn Write,
 ) -> ExitCode {
     let (text, code) = match Config::load_in(&args.config, Strictness::Check, world) {
-        Ok(config) => match try_sandboxes.map(|tried| tried(&config)) {
-            Some(errors) if !errors.is_empty() => (errors, 1),
-            _ => good(args, &config),
+        Ok(config) => match try_sandboxes.map(|tried| tried(&config)).transpose() {
+            Err(errors) => (errors, 1),
+            Ok(means) => good(args, &config, means.as_ref()),
         },
         Err(problems) => (problems.for_stderr(), 1),
     };
@@ -45,20 +46,23 @@ fn judge(
     ExitCode::from(code)
 }
 
-/// What of the sandboxes this machine can't enforce, a line each.
-fn unenforceable(config: &Config) -> String {
+/// Tries the sandboxes of a file.
+type Try = fn(&Config) -> Result<Means, String>;
+
+/// By what children are held here; or what of the sandboxes can't be enforced, a line each.
+fn means(config: &Config) -> Result<Means, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
-        Err(error) => return format!("error: can't try the sandboxes: {error}\n"),
+        Err(error) => return Err(format!("error: can't try the sandboxes: {error}\n")),
     };
     runtime.block_on(async {
         let drain = Drain::new();
         let spawner = match Spawner::new(drain.clone()).await {
             Ok(spawner) => spawner,
-            Err(error) => return format!("error: can't contain children: {error}\n"),
+            Err(error) => return Err(format!("error: can't contain children: {error}\n")),
         };
         spawner.hide(config.own_files.clone());
         let mut errors = String::new();
@@ -79,7 +83,11 @@ fn unenforceable(config: &Config) -> String {
                 );
             }
         }
-        errors
+        if errors.is_empty() {
+            Ok(spawner.means())
+        } else {
+            Err(errors)
+        }
     })
 }
 
@@ -105,17 +113,17 @@ fn is_whole(installed: &Installed) -> bool {
     found.is_ok_and(|(_, digest)| digest.to_string() == installed.digest)
 }
 
-fn good(args: &CheckArgs, config: &Config) -> (String, u8) {
+fn good(args: &CheckArgs, config: &Config, means: Option<&Means>) -> (String, u8) {
     let warnings = if config.warnings.is_empty() {
         String::new()
     } else {
         format!("{}\n", config.warnings.for_stderr())
     };
     let name = args.config.display().to_string();
-    (warnings + &summary(&name, config), 0)
+    (warnings + &summary(&name, config, means), 0)
 }
 
-fn summary(name: &str, config: &Config) -> String {
+fn summary(name: &str, config: &Config, means: Option<&Means>) -> String {
     let mut out = format!("{name} is good\n");
     let scheme = match config.tls.source {
         Source::None => "http, this machine only",
@@ -138,7 +146,7 @@ fn summary(name: &str, config: &Config) -> String {
         }
         let sandbox = &backend.child.sandbox;
         let profile = config::show_profile(sandbox.profile);
-        for (place, words) in sandbox.words().into_iter().enumerate() {
+        for (place, words) in sandbox.words(means).into_iter().enumerate() {
             let title = if place == 0 { profile } else { "" };
             line(&mut out, "", &format!("  {title:<7} {words}"));
         }

@@ -109,7 +109,7 @@ fn user(table: &mut Table<'_>) -> Option<User> {
             .report(problem.help("name one that `id NAME` knows, such as \"nobody\""));
     }
     // One that is not there must not leave the child as the gateway's user.
-    let (uid, gid) = found.unwrap_or((NO_ID, NO_ID));
+    let (uid, gid) = found.unwrap_or((User::ABSENT, User::ABSENT));
     Some(User {
         name: text.value,
         uid,
@@ -208,5 +208,3 @@ const MOST: u32 = 1_000_000;
 const LEAST_MEMORY: usize = 16 << 20;
 const MOST_MEMORY: usize = 1 << 44;
 const MOST_TIME: Duration = Duration::from_secs(365 * 86_400);
-/// What the system refuses to become.
-const NO_ID: u32 = u32::MAX;

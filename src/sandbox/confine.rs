@@ -18,9 +18,6 @@ pub use identity::relinquish;
 pub fn confine(plan: &Plan) -> Result<(), Refused> {
     let uid = plan.user.map_or_else(|| geteuid().as_raw(), |(uid, _)| uid);
     let root = uid == 0;
-    if root && !plan.strict && !plan.namespaces {
-        return Err(Refused::new(TAMELESS_ROOT));
-    }
     resources::prefer_to_be_killed()?;
     if root {
         resources::bound_pids(plan)?;
@@ -38,9 +35,8 @@ pub fn confine(plan: &Plan) -> Result<(), Refused> {
     nix::sys::prctl::set_no_new_privs().map_err(Refused::at("giving up new privileges"))?;
     if plan.strict {
         landlock::apply(plan)?;
+    } else if !plan.namespaces && (root || plan.grouped || !plan.masked.is_empty()) {
+        landlock::hide(plan, root)?;
     }
     seccomp::apply(plan.strict.then_some(plan.network))
 }
-
-const TAMELESS_ROOT: &str = "without mount namespaces nothing keeps root from the raw disks: name a \
-                             `user`, or write profile = \"strict\"";

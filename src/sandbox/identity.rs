@@ -15,7 +15,7 @@ use rustix::thread::{
     remove_capability_from_bounding_set, set_capabilities,
 };
 
-use super::{Plan, Refused, resources::Counted};
+use super::{Plan, Refused, User, resources::Counted};
 
 /// An IPC namespace, and a network namespace in which there is nothing.
 pub(super) fn own_spaces(no_network: bool) -> Result<(), Refused> {
@@ -29,6 +29,10 @@ pub(super) fn become_user(plan: &Plan) -> Result<Counted, Refused> {
     let Some((uid, gid)) = plan.user else {
         return Ok(counted());
     };
+    // Which would change nothing, and say that all is well.
+    if uid == User::ABSENT || gid == User::ABSENT {
+        return Err(Refused::new("there is no such user"));
+    }
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     unistd::setgroups(&[]).map_err(Refused::at("leaving groups"))?;
     unistd::setresgid(gid, gid, gid).map_err(Refused::at("changing the group"))?;

@@ -1,6 +1,7 @@
 //! Files, signals and abstract sockets by Landlock.
 //!
-//! Owns the ruleset of `strict`. It must never grant more than the plan names. Invariant: what the
+//! Owns the rulesets: of `strict`, and of `basic` where there are no mounts to hide what is the
+//! gateway's own. It must never grant more than the plan names. Invariant: what the
 //! profile promises is required of the kernel, except where something else keeps the promise, too;
 //! what the kernel knows beyond that is asked for.
 
@@ -9,9 +10,13 @@ use std::{ffi::OsStr, fs, path::Path};
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd,
     PathFdError, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
+    make_bitflags,
 };
 
-use super::{Network, Plan, Refused};
+use super::{
+    Network, Plan, Refused,
+    beside::{self, Kind},
+};
 
 /// Confines this process for good.
 pub(super) fn apply(plan: &Plan) -> Result<(), Refused> {
@@ -64,7 +69,40 @@ pub(super) fn apply(plan: &Plan) -> Result<(), Refused> {
     ] {
         rules = grant(rules, OsStr::new(device), access, Absent::Ignored)?;
     }
-    let status = rules.restrict_self().map_err(failed())?;
+    enforce(rules)
+}
+
+/// Leaves out the gateway's own files, and what root could open without a capability.
+pub(super) fn hide(plan: &Plan, root: bool) -> Result<(), Refused> {
+    let failed = || Refused::at("the gateway's own files can't be hidden");
+    // No scope but for signals where they can be kept: `basic` leaves abstract sockets.
+    let mut rules = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_all(NEEDED))
+        .map_err(failed())?
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(NEWEST))
+        .map_err(failed())?
+        .scope(Scope::Signal)
+        .map_err(failed())?
+        .create()
+        .map_err(failed())?;
+    for (path, kind) in beside::grants(plan, root)? {
+        let access = match kind {
+            Kind::Everything if root => AccessFs::from_all(NEWEST) & !DEVICES,
+            Kind::Everything => AccessFs::from_all(NEWEST),
+            Kind::Looking => AccessFs::from_read(NEWEST),
+        };
+        // What went away, or may not be opened, is not granted.
+        rules = grant(rules, path.as_os_str(), access, Absent::Ignored)?;
+    }
+    enforce(rules)
+}
+
+fn enforce(rules: RulesetCreated) -> Result<(), Refused> {
+    let status = rules
+        .restrict_self()
+        .map_err(Refused::at("Landlock can't be used"))?;
     if status.ruleset == RulesetStatus::NotEnforced || !status.no_new_privs {
         return Err(Refused::new("Landlock is not enforced by this kernel"));
     }
@@ -117,6 +155,9 @@ fn grant(
         .add_rule(PathBeneath::new(fd, access))
         .map_err(|error| unusable(&error))
 }
+
+/// The making of devices.
+const DEVICES: BitFlags<AccessFs> = make_bitflags!(AccessFs::{MakeChar | MakeBlock});
 
 /// Every way to change a file.
 const NEEDED: ABI = ABI::V3;

@@ -32,8 +32,35 @@ pub(super) fn arrange(plan: &Plan, root: bool) -> Result<(), Refused> {
     if !plan.masked.is_empty() {
         mask(plan)?;
     }
+    if plan.grouped {
+        close_groups()?;
+    }
     if root && !plan.strict {
         tame_root()?;
+    }
+    Ok(())
+}
+
+/// Control groups can be seen and not changed: a child of the user to whom they are delegated would
+/// let itself out.
+fn close_groups() -> Result<(), Refused> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo");
+    let mounts = mounts.map_err(Refused::at("looking for control groups"))?;
+    let closed = || Refused::at("closing control groups");
+    let groups = mounts.lines().filter_map(|line| {
+        let (before, after) = line.split_once(" - ")?;
+        let is_group = after.starts_with("cgroup2 ") || after.starts_with("cgroup ");
+        is_group.then(|| before.split(' ').nth(4)).flatten()
+    });
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | flags;
+    for place in groups {
+        // Under another mount it is out of reach.
+        if !Path::new(place).exists() {
+            continue;
+        }
+        mount(Some(place), place, NONE, MsFlags::MS_BIND, NONE).map_err(closed())?;
+        mount(NONE, place, NONE, read_only, NONE).map_err(closed())?;
     }
     Ok(())
 }

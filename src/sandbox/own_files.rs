@@ -1,8 +1,8 @@
 //! Keeping children from the gateway's own files: configuration, keys, locks, audit log, secrets.
 //!
-//! Owns the question which paths reach them. It must never open one of them. Invariant: with
+//! Owns the question which paths reach them. It must never open one of them. Invariants: with
 //! `strict` nothing is granted from which one of them can be reached; with `basic` each that is
-//! there when the child starts is masked.
+//! there when the child starts is masked; with neither can a child put another in its place.
 
 use std::{
     collections::BTreeSet,
@@ -11,12 +11,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::unistd::{AccessFlags, access};
+
 use super::{Refused, plan::Command};
 
 /// The first grant from which one of the gateway's own files can be reached, and that file.
 #[must_use]
 pub fn covered<'a>(granted: &'a [PathBuf], own_files: &[PathBuf]) -> Option<(&'a Path, PathBuf)> {
-    let own_files: Vec<_> = own_files.iter().map(|file| real(file)).collect();
+    // A link among them is the gateway's own as well as what it leads to.
+    let named = own_files.iter().map(|file| placed(file));
+    let own_files: Vec<_> = own_files
+        .iter()
+        .map(|file| real(file))
+        .chain(named)
+        .collect();
     granted.iter().find_map(|path| {
         let place = real(path);
         // An own folder is reached by what is in it, too.
@@ -41,7 +49,7 @@ pub(super) fn refuse_covered(granted: &[PathBuf], own_files: &[PathBuf]) -> Resu
 /// takes its place is hidden too; the file alone where the child may need the folder.
 pub(super) fn masks(own_files: &[PathBuf], command: &Command<'_>) -> Vec<PathBuf> {
     let mut masks = BTreeSet::new();
-    for file in own_files.iter().filter(|file| file.exists()) {
+    for file in own_files {
         let real = real(file);
         for place in [file, &real] {
             let Some(folder) = place.parent() else {
@@ -61,6 +69,28 @@ pub(super) fn masks(own_files: &[PathBuf], command: &Command<'_>) -> Vec<PathBuf
             .any(|other| other != path && path.starts_with(other))
     };
     all.iter().filter(|path| !below(path)).cloned().collect()
+}
+
+/// Refuses own files that are reached by a link which a child could replace, and so let the gateway
+/// read another file for its own: a link can't be masked. Root owns every folder, and is not asked.
+pub(super) fn refuse_loose_links(own_files: &[PathBuf], masks: &[PathBuf]) -> Result<(), Refused> {
+    let safe = |folder: &Path| {
+        let real = real(folder);
+        masks.iter().any(|mask| real.starts_with(mask)) || access(&real, AccessFlags::W_OK).is_err()
+    };
+    let loose = own_files.iter().find_map(|file| {
+        let mut way: Vec<_> = file.ancestors().collect();
+        way.reverse();
+        way.into_iter()
+            .find(|step| step.is_symlink() && step.parent().is_some_and(|folder| !safe(folder)))
+    });
+    loose.map_or(Ok(()), |link| {
+        Err(Refused::new(format!(
+            "{} is a link that a child could replace, and leads to the gateway's own files: name \
+             what it leads to, or move it to a folder of the gateway's own",
+            link.display()
+        )))
+    })
 }
 
 /// Whether a child may have business in a folder: the system has, or its command speaks of it.
@@ -87,6 +117,14 @@ fn is_needed(folder: &Path, command: &Command<'_>) -> bool {
 /// Whether a word speaks of a folder or of what is in it.
 fn mentions(word: &OsStr, folder: &Path) -> bool {
     memchr::memmem::find(word.as_bytes(), folder.as_os_str().as_bytes()).is_some()
+}
+
+/// Where the name itself stands, whatever it leads to.
+fn placed(path: &Path) -> PathBuf {
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => real(parent).join(name),
+        _ => path.to_owned(),
+    }
 }
 
 /// Without links, as far as the path is there.

@@ -11,7 +11,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Config, Network, OPEN_FILES, PROCESSES, Profile, Refused, own_files, runtime};
+use super::{
+    Config, Network, OPEN_FILES, PROCESSES, Profile, Refused, Shared, User, own_files, runtime,
+};
 
 /// What is known of the machine, and of this gateway on it.
 #[derive(Debug, Clone)]
@@ -39,6 +41,8 @@ pub struct Command<'a> {
     pub packages: Option<&'a Path>,
     /// An empty folder for the instance alone, with `strict`.
     pub tmp: Option<&'a Path>,
+    /// What a control group holds for it.
+    pub shared: Option<&'a Shared>,
 }
 
 /// All that the launcher's last stage has to know.
@@ -55,10 +59,15 @@ pub struct Plan {
     pub(super) tmp: Option<OsString>,
     pub(super) network: Network,
     pub(super) user: Option<(u32, u32)>,
+    /// Bytes of data of each process.
     pub(super) memory: Option<u64>,
     pub(super) processes: u32,
     /// Whether the number stands in the file, and so has to hold for this instance alone.
     pub(super) own_processes: bool,
+    /// Whether a control group holds it already.
+    pub(super) counted_together: bool,
+    /// Whether the instance is in a control group, which it must not change.
+    pub(super) grouped: bool,
     pub(super) open_files: u32,
     /// Whether the number stands in the file, and so has to be had exactly.
     pub(super) exact_files: bool,
@@ -97,11 +106,14 @@ impl Plan {
             own_files::refuse_covered(&granted, &machine.own_files)?;
             Vec::new()
         } else {
-            own_files::masks(&machine.own_files, command)
+            let masks = own_files::masks(&machine.own_files, command);
+            if user.is_none() && machine.uid != 0 {
+                own_files::refuse_loose_links(&machine.own_files, &masks)?;
+            }
+            masks
         };
-        if !masked.is_empty() && !machine.namespaces {
-            return Err(Refused::new(NO_MASKS));
-        }
+        let shared = command.shared;
+        let group_holds_memory = shared.is_some_and(|shared| shared.memory.is_some());
         let seconds = |time: std::time::Duration| time.as_secs().max(1);
         Ok(Some(Self {
             strict,
@@ -113,9 +125,11 @@ impl Plan {
             tmp: command.tmp.filter(|_| strict).map(OsString::from),
             network: config.network,
             user,
-            memory: config.memory,
+            memory: config.memory.filter(|_| !group_holds_memory),
             processes: config.processes.unwrap_or(PROCESSES),
             own_processes: config.processes.is_some(),
+            counted_together: shared.is_some_and(|shared| shared.processes.is_some()),
+            grouped: shared.is_some(),
             open_files: config.open_files.unwrap_or(OPEN_FILES),
             exact_files: config.open_files.is_some(),
             cpu_time: config.cpu_time.map(seconds),
@@ -123,10 +137,13 @@ impl Plan {
     }
 
     /// The bytes of it.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        // It has no map whose keys could fail.
-        serde_json::to_vec(self).unwrap_or_default()
+    ///
+    /// # Errors
+    ///
+    /// When it has no such form; a child must not be started without it then.
+    pub fn encode(&self) -> Result<Vec<u8>, Refused> {
+        let failed = |error| Refused::new(format!("telling the launcher: {error}"));
+        serde_json::to_vec(self).map_err(failed)
     }
 
     /// From the bytes of it.
@@ -144,6 +161,13 @@ fn user(config: &Config, machine: &Machine) -> Result<Option<(u32, u32)>, Refuse
     let Some(user) = &config.user else {
         return Ok(None);
     };
+    // To the system that number means: stay who you are.
+    if user.uid == User::ABSENT || user.gid == User::ABSENT {
+        return Err(Refused::new(format!(
+            "there was no user `{}` on this machine when the configuration was read",
+            user.name
+        )));
+    }
     if user.uid == machine.uid {
         return Ok(None);
     }
@@ -159,6 +183,3 @@ fn user(config: &Config, machine: &Machine) -> Result<Option<(u32, u32)>, Refuse
 fn names(paths: &[PathBuf]) -> Vec<OsString> {
     paths.iter().map(|path| path.clone().into()).collect()
 }
-
-const NO_MASKS: &str = "the gateway's own files can't be hidden: there are no mount namespaces here. \
-                        Write profile = \"strict\", which needs none, or allow user namespaces";

@@ -27,7 +27,7 @@ pub(super) fn prefer_to_be_killed() -> Result<(), Refused> {
 
 /// Limits the processes of root, which knows no other limit, by the numbers in its namespace.
 pub(super) fn bound_pids(plan: &Plan) -> Result<(), Refused> {
-    if !root_of_the_machine() {
+    if plan.counted_together || !root_of_the_machine() {
         return Ok(());
     }
     // Before 6.14 there was one number for the whole machine: not ours to change.
@@ -66,7 +66,9 @@ pub(super) fn limit(plan: &Plan, counted: Counted) -> Result<(), Refused> {
         Counted::Instance(stages) => {
             set(Resource::RLIMIT_NPROC, u64::from(plan.processes) + stages)
         }
-        Counted::User if plan.own_processes => Err(Refused::new(SHARED_COUNT)),
+        Counted::User if plan.own_processes && !plan.counted_together => {
+            Err(Refused::new(SHARED_COUNT))
+        }
         Counted::User => {
             let most = getrlimit(Resource::RLIMIT_NPROC)
                 .map_err(Refused::at("limiting processes"))?

@@ -12,6 +12,7 @@ mod host;
 mod launch;
 mod observe;
 mod sandbox;
+mod together;
 
 use std::{path::PathBuf, time::Duration};
 

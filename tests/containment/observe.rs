@@ -84,10 +84,11 @@ pub(crate) fn descendants(root: i32) -> Vec<i32> {
 pub(crate) fn descriptors(pid: i32) -> BTreeMap<i32, PathBuf> {
     fs::read_dir(format!("/proc/{pid}/fd"))
         .unwrap()
-        .map(|entry| {
+        .filter_map(|entry| {
             let entry = entry.unwrap();
             let number = entry.file_name().to_str().unwrap().parse().unwrap();
-            (number, fs::read_link(entry.path()).unwrap())
+            // One that was closed meanwhile is not open.
+            Some((number, fs::read_link(entry.path()).ok()?))
         })
         .collect()
 }

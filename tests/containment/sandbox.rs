@@ -2,11 +2,14 @@
 
 use std::{
     fmt::Write as _,
-    fs,
+    fs::{self, Permissions},
     net::{TcpListener, UdpSocket},
     os::{
         linux::net::SocketAddrExt,
-        unix::net::{SocketAddr, UnixDatagram, UnixListener},
+        unix::{
+            fs::PermissionsExt,
+            net::{SocketAddr, UnixDatagram, UnixListener},
+        },
     },
     path::{Path, PathBuf},
 };
@@ -14,7 +17,8 @@ use std::{
 use gatehouse::{
     backend::child::{Child, Config, Containment, Spawner},
     drain::Drain,
-    sandbox::{self, Network, Profile},
+    sandbox::{self, Network, Profile, User},
+    secret::Secret,
 };
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
@@ -168,8 +172,13 @@ impl World {
     fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("world").tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        for name in ["home/.ssh", "gateway/audit", "secrets", "outside"] {
+        // Open to all, so that nothing but the sandbox keeps a child out.
+        let open =
+            |path: PathBuf| fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
+        open(folder.path().to_owned());
+        for name in ["home/.ssh", "gateway/audit", "secrets", "outside", "tmp"] {
             fs::create_dir_all(at(name)).unwrap();
+            open(at(name));
         }
         let own = [
             "gateway/proxy.toml",
@@ -182,7 +191,9 @@ impl World {
             .chain(&["home/.ssh/id", "secrets/other", "sibling"])
         {
             fs::write(at(name), "secret").unwrap();
+            open(at(name));
         }
+        fs::copy(probe(), at("probe")).unwrap();
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
         let name = format!("gatehouse-test-{}", mark());
@@ -192,10 +203,13 @@ impl World {
             UnixDatagram::bind(at("log.sock")).unwrap(),
             UnixListener::bind_addr(&address).unwrap(),
         );
+        open(at("engine.sock"));
+        open(at("log.sock"));
         let targets = json!({
             "ssh": at("home/.ssh/id"), "secret": at("secrets/other"), "sibling": at("sibling"),
             "config": at(own[0]), "tls_key": at(own[1]), "lock": at(own[2]), "audit": at(own[3]),
             "gateway": std::process::id(), "outside": at("outside"),
+            "sibling_home": folder.path(),
             "tcp": tcp.local_addr().unwrap(), "udp": udp.local_addr().unwrap(),
             "unix": at("engine.sock"), "unix_datagram": at("log.sock"), "abstract": name,
             "memory": 600 << 20, "disk": 300 << 20, "tasks": 500, "stay": true,
@@ -219,20 +233,32 @@ fn probe() -> PathBuf {
 }
 
 fn sandboxed(profile: Profile, targets: &Value) -> Config {
-    let targets = targets.to_string();
-    let mut config = config(&[probe().to_str().unwrap(), &targets]);
+    // Beside what it is tried on, where every user may run it.
+    let home = Path::new(targets["sibling_home"].as_str().unwrap());
+    let words = targets.to_string();
+    let mut config = config(&[home.join("probe").to_str().unwrap(), &words]);
+    if profile == Profile::Basic {
+        let tmp = home.join("tmp").to_str().unwrap().to_owned();
+        config.env = vec![("TMPDIR".to_owned(), Secret::new(tmp))];
+    }
     config.sandbox = sandbox::Config::off();
     if profile != Profile::Off {
         config.sandbox = sandbox::Config {
             profile,
             memory: Some(512 << 20),
             processes: Some(320),
-            cpu_time: Some(std::time::Duration::from_secs(1)),
             ..sandbox::Config::default()
         };
     }
     if profile == Profile::Strict {
         config.sandbox.network = Network::None;
+    }
+    if targets["as_nobody"] == true && profile != Profile::Off {
+        config.sandbox.user = Some(User {
+            name: "nobody".to_owned(),
+            uid: 65_534,
+            gid: 65_534,
+        });
     }
     config
 }
@@ -258,6 +284,9 @@ async fn try_all(containment: Containment, profile: Profile) {
     let spawner = Spawner::with(launcher(), containment, Drain::new());
     spawner.hide(world.own.clone());
     let mut targets = world.targets.clone();
+    // Nothing there holds root to a number of processes.
+    let reaper = containment == Containment::Reaper;
+    targets["as_nobody"] = json!(reaper && nix::unistd::geteuid().is_root());
     let mark = mark();
     targets["survivor"] = json!(mark);
     if profile == Profile::Strict {
@@ -279,6 +308,34 @@ async fn try_all(containment: Containment, profile: Profile) {
     drop(world.folder);
 }
 
+/// Whether a child of its own gets more than its limit; it may be ended for it.
+async fn takes_more(spawner: &Spawner, profile: Profile, targets: &Value, name: &str) -> bool {
+    let mut targets = targets.clone();
+    targets["only"] = json!(name);
+    targets["stay"] = json!(false);
+    let mut config = sandboxed(profile, &targets);
+    if profile != Profile::Off && name == "cpu" {
+        config.sandbox.cpu_time = Some(std::time::Duration::from_secs(1));
+    }
+    let mut child = spawner.spawn(&config).await.unwrap();
+    let mut said = Vec::new();
+    child.stdout.read_to_end(&mut said).await.unwrap();
+    let said: Value = serde_json::from_slice(&said).unwrap_or_default();
+    said[name] == true
+}
+
+/// What the table says, but for what the README says of machines without namespaces.
+fn expected(can: Can, name: &str, containment: Containment, profile: Profile) -> Can {
+    let reaper = containment == Containment::Reaper;
+    match name {
+        // On the disk, without a bound.
+        "disk" if reaper && profile == Profile::Strict => Yes,
+        // By number, where they can be seen; and of another's memory nothing.
+        "kill" | "survivor" if reaper && profile == Profile::Off => Depends,
+        _ => can,
+    }
+}
+
 async fn check(spawner: &Spawner, profile: Profile, targets: &Value, mark: &str) {
     let before = fs::read_to_string("/proc/sys/kernel/pid_max").unwrap();
     let mut child = spawner.spawn(&sandboxed(profile, targets)).await.unwrap();
@@ -288,12 +345,15 @@ async fn check(spawner: &Spawner, profile: Profile, targets: &Value, mark: &str)
     }
     child.process.kill().await;
     report["survivor"] = json!(!sleepers(mark).is_empty());
+    for name in ["memory", "cpu"] {
+        report[name] = json!(takes_more(spawner, profile, targets, name).await);
+    }
     let column = PROFILES.iter().position(|known| *known == profile).unwrap();
     let mut wrong = Vec::new();
     for row in TABLE {
         for name in row.names {
             let worked = report[*name].as_bool();
-            let expected = row.can[column];
+            let expected = expected(row.can[column], name, spawner.containment(), profile);
             if expected == No && worked != Some(false) || expected == Yes && worked != Some(true) {
                 wrong.push(format!("{}: {name}: {worked:?}", row.words));
             }
@@ -312,20 +372,21 @@ async fn check(spawner: &Spawner, profile: Profile, targets: &Value, mark: &str)
 }
 
 macro_rules! profiles {
-    ($($name:ident $profile:ident)*) => {
+    ($($name:ident $profile:ident $containment:ident)*) => {
         $(#[tokio::test]
         async fn $name() {
             let _guard = host::no_hosts().await;
-            // Without namespaces not all of the table can hold; what can't is refused.
-            if containments().await[0] == Containment::Namespace {
-                try_all(Containment::Namespace, Profile::$profile).await;
+            if containments().await.contains(&Containment::$containment) {
+                try_all(Containment::$containment, Profile::$profile).await;
             }
         })*
     };
 }
 
 profiles! {
-    without_a_sandbox_a_child_can_do_what_the_table_says Off
-    under_basic_a_child_can_do_what_the_table_says Basic
-    under_strict_a_child_can_do_what_the_table_says Strict
+    without_a_sandbox_a_child_can_do_what_the_table_says Off Namespace
+    under_basic_a_child_can_do_what_the_table_says Basic Namespace
+    under_strict_a_child_can_do_what_the_table_says Strict Namespace
+    under_basic_without_namespaces_a_child_can_do_no_more Basic Reaper
+    under_strict_without_namespaces_a_child_can_do_no_more Strict Reaper
 }

@@ -17,6 +17,8 @@ mod batch;
 mod bridged;
 mod bridged_hostile;
 mod commands;
+#[cfg(target_os = "linux")]
+mod confined;
 mod drain;
 mod hidden;
 mod hostile_child;

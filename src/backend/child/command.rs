@@ -67,7 +67,7 @@ pub(super) fn prepare(config: &Config, tmp: Option<&Path>) -> Result<Spec, Spawn
         cwd: cwd.into_os_string(),
         argv: argv(config).iter().map(OsString::from).collect(),
         env,
-        sandbox: Vec::new(),
+        sandbox: None,
     };
     spec.check()
         .map_err(|reason| io::Error::new(io::ErrorKind::InvalidInput, reason))?;

@@ -29,11 +29,11 @@ mod reaper;
 #[cfg(target_os = "linux")]
 mod stage;
 
-use std::process::ExitCode;
+use std::{ffi::OsString, path::Path, process::ExitCode};
 
 use nix::sys::signal::Signal;
 
-use super::Containment;
+use super::{Containment, cgroup::Group, process::Own, tmp::Tmp};
 
 /// Runs the stage that the arguments of this process name; `None` when they name none.
 ///
@@ -50,18 +50,33 @@ pub fn run_if_launched() -> Option<ExitCode> {
     None
 }
 
-/// The arguments that make the gateway's executable the first stage of `containment`.
-pub(super) fn arguments(containment: Containment) -> [String; 3] {
-    let own_pid = std::process::id();
+/// The arguments that make the gateway's executable the first stage of `containment`, for an
+/// instance with these things of its own.
+pub(super) fn arguments(containment: Containment, own: &Own) -> [OsString; 5] {
+    let path = |path: Option<&Path>| path.map_or_else(OsString::new, OsString::from);
     [
-        MARK.to_owned(),
-        containment.to_string(),
-        own_pid.to_string(),
+        MARK.into(),
+        containment.to_string().into(),
+        std::process::id().to_string().into(),
+        path(own.tmp.as_ref().map(Tmp::path)),
+        path(own.group.as_ref().map(Group::path)),
     ]
+}
+
+/// How many processes of the launcher stay beside the command.
+pub(super) fn stages(containment: Containment) -> u32 {
+    match containment {
+        Containment::Namespace => 2,
+        Containment::Reaper => 1,
+        Containment::Group => 0,
+    }
 }
 
 /// What the last stage writes to stdout when there is nothing to start.
 pub(super) const READY: &[u8] = b"ready\n";
+
+/// The same, where `/proc` shows processes of others too.
+pub(super) const READY_AMONG_ALL: &[u8] = b"ready, and sees all\n";
 
 /// Tells the first stage to kill the tree.
 pub(super) const KILL_TREE: Signal = Signal::SIGUSR1;

@@ -24,7 +24,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Containment, launcher, tmp::Tmp};
+use super::{Containment, cgroup::Group, launcher, tmp::Tmp};
 use crate::drain::Drain;
 
 /// How a command ended.
@@ -57,10 +57,10 @@ impl Process {
     pub(super) fn spawn(
         command: &mut Command,
         containment: Containment,
-        tmp: Option<Tmp>,
+        own: Own,
         tasks: &Drain,
     ) -> io::Result<Self> {
-        let root = Root::spawn(command, containment, tmp)?;
+        let root = Root::spawn(command, containment, own)?;
         let pid = root.pid;
         // One order to terminate and one to kill, at most.
         let (orders, inbox) = mpsc::channel(2);
@@ -113,6 +113,23 @@ impl Process {
     }
 }
 
+/// What belongs to an instance alone, and goes when its tree has.
+#[derive(Debug, Default)]
+pub(super) struct Own {
+    pub(super) tmp: Option<Tmp>,
+    pub(super) group: Option<Group>,
+}
+
+impl Own {
+    /// Ends when the tree has to, since it is out of its limits.
+    async fn watch(&self) {
+        match &self.group {
+            Some(group) => group.watch().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
 /// What a [`Process`] tells the task that watches it; silence for ever after means kill.
 #[derive(Debug, Clone, Copy)]
 enum Order {
@@ -127,16 +144,11 @@ struct Root {
     serial: u64,
     containment: Containment,
     ended: bool,
-    /// Goes when the tree has.
-    _tmp: Option<Tmp>,
+    own: Own,
 }
 
 impl Root {
-    fn spawn(
-        command: &mut Command,
-        containment: Containment,
-        tmp: Option<Tmp>,
-    ) -> io::Result<Self> {
+    fn spawn(command: &mut Command, containment: Containment, own: Own) -> io::Result<Self> {
         // Held over the spawn: a child that is not yet in the register would pass for a stray.
         let mut register = REGISTER.lock();
         let child = command.spawn()?;
@@ -150,7 +162,7 @@ impl Root {
             serial,
             containment,
             ended: false,
-            _tmp: tmp,
+            own,
         })
     }
 
@@ -162,10 +174,14 @@ impl Root {
                     Some(Order::Terminate) => self.terminate(),
                     Some(Order::Kill) | None => break (self.kill().await, true),
                 },
+                () = self.own.watch() => break (self.kill().await, true),
             }
         };
         self.ended = true;
         self.forget(&status).await;
+        if let Some(group) = &mut self.own.group {
+            group.end().await;
+        }
         match status {
             Ok(status) if !killed => exit(status),
             _ => KILLED,
@@ -180,6 +196,9 @@ impl Root {
         // A launcher stage that does not obey was itself stopped or is stuck. Its end is the end
         // of the namespace; without one, what it kept falls to the gateway.
         self.child.start_kill()?;
+        if let Some(group) = &self.own.group {
+            group.kill();
+        }
         self.child.wait().await
     }
 

@@ -22,11 +22,16 @@ use tokio::{
 };
 
 use super::{
-    Child, Config, Exit, Process, SpawnError, command, launcher, process, spec::Spec, tmp::Tmp,
+    Child, Config, Exit, Process, SpawnError,
+    cgroup::Place,
+    command, launcher,
+    process::{self, Own},
+    spec::Spec,
+    tmp::Tmp,
 };
 use crate::{
     drain::Drain,
-    sandbox::{self, Machine, Plan, Profile},
+    sandbox::{self, Machine, Means, Plan, Profile, Together},
 };
 
 /// What keeps the descendants of a command together.
@@ -58,7 +63,10 @@ impl fmt::Display for Containment {
 pub struct Spawner {
     launcher: Arc<Path>,
     containment: Containment,
+    own_proc: bool,
     own_files: Arc<Mutex<Vec<PathBuf>>>,
+    /// Where it makes control groups, or why it makes none.
+    groups: Arc<Result<Place, String>>,
     tasks: Drain,
 }
 
@@ -89,14 +97,21 @@ impl Spawner {
         let mut spawner = Self {
             launcher: launcher.into(),
             containment: strongest,
+            own_proc: false,
             own_files: Arc::default(),
+            // Before there is a child, which would be in the way.
+            groups: Arc::new(Place::find()),
             tasks,
         };
-        if let Err(reason) = spawner.probe().await {
-            tracing::warn!(%reason, "no PID namespaces here: children are contained by a reaper");
-            spawner.containment = Containment::Reaper;
-            spawner.probe().await?;
-        }
+        spawner.own_proc = match spawner.probe().await {
+            Ok(own_proc) => own_proc,
+            Err(reason) => {
+                tracing::warn!(%reason, "no namespaces here: children are contained by a reaper");
+                spawner.containment = Containment::Reaper;
+                spawner.probe().await?;
+                false
+            }
+        };
         process::adopt_orphans(spawner.containment);
         Ok(spawner)
     }
@@ -108,7 +123,9 @@ impl Spawner {
         Self {
             launcher: launcher.into(),
             containment,
+            own_proc: containment == Containment::Namespace,
             own_files: Arc::default(),
+            groups: Arc::new(Place::find()),
             tasks,
         }
     }
@@ -135,11 +152,11 @@ impl Spawner {
     ///
     /// See [`SpawnError`].
     pub async fn spawn(&self, config: &Config) -> Result<Child, SpawnError> {
-        let (spec, tmp) = self.prepare(config)?;
+        let (spec, own) = self.prepare(config)?;
         if self.containment == Containment::Group {
-            return Ok(self.start(direct_command(&spec), tmp)?);
+            return Ok(self.start(direct_command(&spec), own)?);
         }
-        let mut child = self.start(self.launcher_command(tmp.as_ref()), tmp)?;
+        let mut child = self.start(self.launcher_command(&own), own)?;
         timeout(TELL_TIMEOUT, child.stdin.write_all(&spec.encode()))
             .await
             .map_err(timed_out)??;
@@ -153,18 +170,33 @@ impl Spawner {
     ///
     /// As [`Spawner::spawn`]; with the reason if it can't.
     pub async fn examine(&self, config: &Config) -> Result<(), SpawnError> {
-        let (mut spec, tmp) = self.prepare(config)?;
+        let (mut spec, own) = self.prepare(config)?;
         if self.containment == Containment::Group {
             return Ok(());
         }
         spec.argv.clear();
-        let (command, spec) = (self.launcher_command(tmp.as_ref()), spec.encode());
-        let told = self.ask(command, tmp, &spec).await;
-        told.map_err(SpawnError::Unconfined)
+        let (command, spec) = (self.launcher_command(&own), spec.encode());
+        let told = self.ask(command, own, &spec).await;
+        told.map(|_| ()).map_err(SpawnError::Unconfined)
     }
 
-    /// All that the launcher has to know, and the folder of the instance's own.
-    fn prepare(&self, config: &Config) -> Result<(Spec, Option<Tmp>), SpawnError> {
+    /// By what children are held here.
+    #[must_use]
+    pub fn means(&self) -> Means {
+        let (together, apart) = match &*self.groups {
+            Ok(place) => (place.can(), None),
+            Err(reason) => (Together::default(), Some(reason.clone())),
+        };
+        Means {
+            namespaces: self.containment == Containment::Namespace,
+            own_proc: self.own_proc,
+            together,
+            apart,
+        }
+    }
+
+    /// All that the launcher has to know, and what is the instance's own.
+    fn prepare(&self, config: &Config) -> Result<(Spec, Own), SpawnError> {
         let sandbox = &config.sandbox;
         let tmp = match sandbox.profile {
             Profile::Strict => {
@@ -176,6 +208,9 @@ impl Spawner {
             Profile::Off | Profile::Basic => None,
         };
         let mut spec = command::prepare(config, tmp.as_ref().map(Tmp::path))?;
+        let uid = nix::unistd::geteuid().as_raw();
+        let root = sandbox.user.as_ref().map_or(uid, |user| user.uid) == 0;
+        let shared = sandbox.shared(self.means().together, root);
         let command = sandbox::Command {
             program: Path::new(&spec.program),
             cwd: Path::new(&spec.cwd),
@@ -183,18 +218,28 @@ impl Spawner {
             env: &spec.env,
             packages: config.installed.as_ref().map(|it| it.folder.as_path()),
             tmp: tmp.as_ref().map(Tmp::path),
+            shared: shared.as_ref(),
         };
         let machine = Machine {
             namespaces: self.containment == Containment::Namespace,
-            uid: nix::unistd::geteuid().as_raw(),
+            uid,
             own_files: self.own_files.lock().clone(),
         };
         let plan = Plan::new(sandbox, &command, &machine)?;
-        spec.sandbox = plan.map(|plan| plan.encode()).unwrap_or_default();
-        Ok((spec, tmp))
+        spec.sandbox = plan.map(|plan| plan.encode()).transpose()?;
+        let group = match (&shared, &*self.groups) {
+            (Some(shared), Ok(place)) => {
+                let made = place.make(shared, launcher::stages(self.containment));
+                Some(made.map_err(|error| {
+                    sandbox::Refused::new(format!("making a control group: {error}"))
+                })?)
+            }
+            _ => None,
+        };
+        Ok((spec, Own { tmp, group }))
     }
 
-    fn start(&self, mut command: Command, tmp: Option<Tmp>) -> io::Result<Child> {
+    fn start(&self, mut command: Command, own: Own) -> io::Result<Child> {
         let (their_stdin, stdin) = io::pipe()?;
         let (stdout, their_stdout) = io::pipe()?;
         let (stderr, their_stderr) = io::pipe()?;
@@ -202,7 +247,7 @@ impl Spawner {
             .stdin(their_stdin)
             .stdout(their_stdout)
             .stderr(their_stderr);
-        let process = Process::spawn(&mut command, self.containment, tmp, &self.tasks)?;
+        let process = Process::spawn(&mut command, self.containment, own, &self.tasks)?;
         // The builder still holds the child's ends: with them stdout would never end.
         drop(command);
         Ok(Child {
@@ -213,31 +258,32 @@ impl Spawner {
         })
     }
 
-    fn launcher_command(&self, tmp: Option<&Tmp>) -> Command {
+    fn launcher_command(&self, own: &Own) -> Command {
         let mut command = new_command(self.launcher.as_os_str());
         command
             .arg0(env!("CARGO_CRATE_NAME"))
-            .args(launcher::arguments(self.containment))
-            .args(tmp.map(Tmp::path));
+            .args(launcher::arguments(self.containment, own));
         command
     }
 
-    /// Runs all stages with nothing to start; the last one answers on stdout.
-    async fn probe(&self) -> io::Result<()> {
+    /// Runs all stages with nothing to start; the last one answers on stdout. Whether `/proc` would
+    /// show a child its own processes only.
+    async fn probe(&self) -> io::Result<bool> {
         if self.containment == Containment::Group {
-            return Ok(());
+            return Ok(false);
         }
-        self.ask(self.launcher_command(None), None, &[]).await
+        let own = Own::default();
+        self.ask(self.launcher_command(&own), own, &[]).await
     }
 
     /// Runs all stages, which become nothing but say that they are ready.
-    async fn ask(&self, command: Command, tmp: Option<Tmp>, spec: &[u8]) -> io::Result<()> {
+    async fn ask(&self, command: Command, own: Own, spec: &[u8]) -> io::Result<bool> {
         let Child {
             mut stdin,
             stdout,
             stderr,
             mut process,
-        } = self.start(command, tmp)?;
+        } = self.start(command, own)?;
         let (mut answer, mut reason) = (Vec::new(), String::new());
         let exit = timeout(TELL_TIMEOUT, async {
             // One that has failed before it read says so below.
@@ -248,8 +294,9 @@ impl Spawner {
             io::Result::Ok(process.wait().await)
         });
         let exit = exit.await.map_err(timed_out)??;
-        if exit == Exit::Code(0) && answer == launcher::READY {
-            return Ok(());
+        let ready = exit == Exit::Code(0);
+        if ready && (answer == launcher::READY || answer == launcher::READY_AMONG_ALL) {
+            return Ok(answer == launcher::READY);
         }
         let reason = reason.trim();
         Err(io::Error::other(format!(

@@ -23,8 +23,8 @@ pub(super) struct Spec {
     pub(super) argv: Vec<OsString>,
     /// The whole environment.
     pub(super) env: Vec<(OsString, OsString)>,
-    /// An encoded [`Plan`](crate::sandbox::Plan); empty without a sandbox.
-    pub(super) sandbox: Vec<u8>,
+    /// An encoded [`Plan`](crate::sandbox::Plan); only without a sandbox there is none.
+    pub(super) sandbox: Option<Vec<u8>>,
 }
 
 impl Spec {
@@ -61,7 +61,10 @@ impl Spec {
             put(&mut body, name);
             put(&mut body, value);
         }
-        put(&mut body, OsStr::from_bytes(&self.sandbox));
+        put_count(&mut body, usize::from(self.sandbox.is_some()));
+        if let Some(sandbox) = &self.sandbox {
+            put(&mut body, OsStr::from_bytes(sandbox));
+        }
         let mut out = Vec::with_capacity(body.len() + 4);
         put_count(&mut out, body.len());
         out.append(&mut body);
@@ -98,7 +101,11 @@ impl Spec {
         let env = (0..take_count(body)?)
             .map(|_| Ok((take(body)?, take(body)?)))
             .collect::<io::Result<_>>()?;
-        let sandbox = take(body)?.into_vec();
+        let sandbox = match take_count(body)? {
+            0 => None,
+            1 => Some(take(body)?.into_vec()),
+            _ => return Err(malformed()),
+        };
         if !body.is_empty() {
             return Err(malformed());
         }

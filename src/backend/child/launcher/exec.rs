@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     super::spec::Spec,
-    READY,
+    READY, READY_AMONG_ALL,
     stage::{Ended, Failure},
 };
 use crate::sandbox::{self, Plan};
@@ -49,7 +49,11 @@ pub(super) fn run() -> Result<Ended, Failure> {
 /// Says that everything up to here worked.
 fn ready() -> Result<Ended, Failure> {
     let mut stdout = io::stdout();
-    let told = stdout.write_all(READY).and_then(|()| stdout.flush());
+    // The number that it has in its own namespace.
+    let own = unistd::getpid().to_string();
+    let own_proc = fs::read_link("/proc/self").is_ok_and(|seen| seen.as_os_str() == own.as_str());
+    let answer = if own_proc { READY } else { READY_AMONG_ALL };
+    let told = stdout.write_all(answer).and_then(|()| stdout.flush());
     told.map(|()| Ended::Code(0))
         .map_err(Failure::at("answering"))
 }
@@ -57,8 +61,8 @@ fn ready() -> Result<Ended, Failure> {
 /// Takes away what the command shall not have; without a sandbox only what this stage was given to
 /// make one.
 fn confine(spec: &Spec) -> io::Result<()> {
-    let done = if !spec.sandbox.is_empty() {
-        sandbox::confine(&Plan::decode(&spec.sandbox)?)
+    let done = if let Some(plan) = &spec.sandbox {
+        sandbox::confine(&Plan::decode(plan)?)
     } else if unistd::geteuid().is_root() {
         Ok(())
     } else {

@@ -31,6 +31,7 @@ pub(super) fn run(report_fd: i32) -> Result<Ended, Failure> {
     report
         .write_all(&[ALIVE])
         .map_err(Failure::at("following the keeper"))?;
+    cut_off_mounts().map_err(Failure::at("cutting off mounts"))?;
     mount_proc();
     prctl::set_dumpable(false).map_err(Failure::at("closing off memory"))?;
     let silence = Silence::prepare()?;
@@ -73,16 +74,19 @@ fn reopen(fd: i32) -> io::Result<File> {
     Ok(file)
 }
 
+/// First of all, or what is mounted would show outside as well. Where it is forbidden a mount
+/// namespace is of no use, and the gateway does without.
+fn cut_off_mounts() -> nix::Result<()> {
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none)
+}
+
 /// Makes `/proc` tell of this namespace only. Where the system does not let it (a container with
 /// parts of `/proc` masked), the command sees the outer one: more than it should, but it can signal
 /// nothing of it.
 fn mount_proc() {
-    let none = None::<&str>;
-    // First of all, or the mount would show outside as well.
-    if mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none).is_ok() {
-        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        let _ = mount(Some("proc"), "/proc", Some("proc"), flags, none);
-    }
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let _ = mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>);
 }
 
 /// What the keeper handed on for the mount must not reach the command.

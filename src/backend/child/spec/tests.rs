@@ -11,7 +11,7 @@ fn bytes() -> impl Strategy<Value = OsString> {
 fn spec() -> impl Strategy<Value = Spec> {
     let argv = proptest::collection::vec(bytes(), 0..5);
     let env = proptest::collection::vec((bytes(), bytes()), 0..5);
-    let sandbox = proptest::collection::vec(any::<u8>(), 0..9);
+    let sandbox = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..9));
     (bytes(), bytes(), argv, env, sandbox).prop_map(|(program, cwd, argv, env, sandbox)| Spec {
         program,
         cwd,
