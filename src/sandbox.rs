@@ -15,6 +15,7 @@ mod beside;
 mod confine;
 #[cfg(target_os = "linux")]
 mod identity;
+mod interpreter;
 #[cfg(target_os = "linux")]
 mod landlock;
 #[cfg(target_os = "linux")]

@@ -445,6 +445,11 @@ impl Instance {
         !self.blamed.swap(true, Ordering::Relaxed)
     }
 
+    /// True when the child and everything that it started are gone.
+    pub(super) fn is_gone(&self) -> bool {
+        self.ended.is_cancelled()
+    }
+
     pub(super) fn mark_ended(&self) {
         self.ended.cancel();
     }

@@ -143,17 +143,25 @@ async fn admit(
     })
 }
 
-/// A rule that denies what isn't there must not tell it from what is hidden.
+/// Neither a rule nor a limit may tell what isn't there from what is hidden.
 async fn unless_absent(
     granted: &Granted,
     declared: Declared,
     asked: Option<Frame>,
     refusal: Refusal,
 ) -> Refusal {
-    let (Refusal::Denied(Denied::Rule(_)), Some(frame)) = (&refusal, asked) else {
+    let by_rule = matches!(refusal, Refusal::Denied(Denied::Rule(_)));
+    let limited = matches!(refusal, Refusal::Limited(_));
+    let Some(frame) = asked.filter(|_| by_rule || limited) else {
         return refusal;
     };
-    let absent = Box::pin(dispatch::absent(granted, declared.capabilities, &frame)).await;
+    let absent = match Box::pin(dispatch::absent(granted, declared.capabilities, &frame)).await {
+        Ok(absent) => absent,
+        // Denied it is in any case.
+        Err(_) if by_rule => granted.access.lacks(&frame, &Listed::nothing()),
+        // What is shown is refused for want of a server then, limit or not.
+        Err(_) => None,
+    };
     absent.map_or(refusal, Refusal::Denied)
 }
 

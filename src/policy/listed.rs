@@ -97,6 +97,12 @@ impl Listed {
         Self::default()
     }
 
+    /// There is nothing: every name is missing.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self::of(Some(Arc::default()), None)
+    }
+
     /// One or two lists, as far as they are known.
     #[must_use]
     pub fn of(first: Option<Arc<Names>>, second: Option<Option<Arc<Names>>>) -> Self {

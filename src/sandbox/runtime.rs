@@ -6,13 +6,11 @@
 
 use std::{
     ffi::OsStr,
-    fs::File,
-    io::Read,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
-use super::plan::Command;
+use super::{interpreter, plan::Command};
 
 /// What every child of `strict` may read, where it is there. `/proc` is that of its namespace.
 pub const RUNTIME: &[&str] = &[
@@ -51,12 +49,26 @@ pub const RUNTIME: &[&str] = &[
 /// The runtime of a command.
 pub(super) fn paths(command: &Command<'_>) -> Vec<PathBuf> {
     let mut paths: Vec<_> = RUNTIME.iter().map(PathBuf::from).collect();
-    let mut program = Some(command.program.to_owned());
+    installed_with(command.program, &mut paths);
+    // Reached by a link, it is of its environment all the same.
+    if let Ok(real) = command.program.canonicalize() {
+        installed_with(&real, &mut paths);
+    }
+    // What somebody else has packed may not choose what else is of use to it.
+    let mut packed = is_packed(command.program, command.packages);
+    let mut program = interpreter::of(command.program, command.env);
     // A script's interpreter may be a script; the kernel follows four.
-    for _ in 0..5 {
+    for _ in 0..4 {
         let Some(file) = program else { break };
-        installed_with(&file, &mut paths);
-        program = interpreter(&file, command.env);
+        let folder = file.parent().and_then(|folder| folder.canonicalize().ok());
+        let known = folder.is_some_and(|folder| paths.iter().any(|path| folder.starts_with(path)));
+        if packed && !known {
+            paths.extend(file.canonicalize().ok());
+        } else {
+            installed_with(&file, &mut paths);
+        }
+        packed |= is_packed(&file, command.packages);
+        program = interpreter::of(&file, command.env);
     }
     if let Some(packages) = command.packages {
         paths.push(packages.to_owned());
@@ -65,6 +77,21 @@ pub(super) fn paths(command: &Command<'_>) -> Vec<PathBuf> {
     paths.sort();
     paths.dedup();
     paths
+}
+
+/// Whether a file came with a package; a link to it counts as well.
+fn is_packed(file: &Path, packages: Option<&Path>) -> bool {
+    let real = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+    let named = |path: &Path| path.file_name() == Some(OsStr::new("node_modules"));
+    packages.is_some_and(|folder| file.starts_with(folder) || real.starts_with(folder))
+        || real.ancestors().any(named)
+        || environment(&real).is_some()
+}
+
+/// The Python environment that a program stands in.
+fn environment(file: &Path) -> Option<&Path> {
+    let folder = file.parent().and_then(Path::parent)?;
+    folder.join("pyvenv.cfg").is_file().then_some(folder)
 }
 
 /// The folders that a program is of use with, where it is recognised.
@@ -121,31 +148,5 @@ fn home_of(text: &str) -> Option<PathBuf> {
     Path::new(value?).parent().map(Path::to_owned)
 }
 
-/// What a script's first line names; `env` looks on PATH.
-fn interpreter(file: &Path, env: &[(std::ffi::OsString, std::ffi::OsString)]) -> Option<PathBuf> {
-    let mut head = Vec::new();
-    File::open(file)
-        .ok()?
-        .take(FIRST_LINE)
-        .read_to_end(&mut head)
-        .ok()?;
-    let line = head
-        .strip_prefix(b"#!")?
-        .split(|byte| *byte == b'\n')
-        .next()?;
-    let mut words = line
-        .split(|byte| byte.is_ascii_whitespace())
-        .filter(|word| !word.is_empty());
-    let program = Path::new(OsStr::from_bytes(words.next()?));
-    if program.file_name() != Some(OsStr::new("env")) {
-        return Some(program.to_owned());
-    }
-    let name = words.find(|word| !word.starts_with(b"-") && !word.contains(&b'='))?;
-    let path = env.iter().find(|(name, _)| name == "PATH")?;
-    std::env::split_paths(&path.1)
-        .map(|folder| folder.join(OsStr::from_bytes(name)))
-        .find(|candidate| candidate.is_file())
-}
-
-/// As far as the kernel reads a script's first line.
-const FIRST_LINE: u64 = 256;
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ mod host;
 mod launch;
 mod observe;
 mod own_files;
+mod packages;
 mod sandbox;
 mod together;
 

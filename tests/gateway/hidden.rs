@@ -205,3 +205,18 @@ async fn without_a_session_too_what_is_hidden_is_what_was_never_there() {
     // What is there and granted is still served.
     assert_eq!(rita.text("echo", json!({"text": "hi"})).await, "hi");
 }
+
+#[tokio::test]
+async fn at_a_limit_too_what_is_hidden_is_what_was_never_there() {
+    let limits = "[backends.m.limits]\nrate = \"1/min\"\n";
+    let rig = Rig::start(&format!("{CONFIG}{limits}")).await;
+    let rita = Modern::new(&rig, "m", READER);
+    let tool = |name: &str| json!({"name": name, "arguments": {}});
+    assert_eq!(rita.text("echo", json!({"text": "hi"})).await, "hi");
+    let limited = rita.request("tools/call", tool("echo")).await;
+    assert_eq!(limited.status, 429, "{limited:?}");
+    let hidden = rita.request("tools/call", tool("pid")).await;
+    let absent = rita.request("tools/call", tool("eee")).await;
+    assert_eq!(hidden.json()["error"]["code"], -32602, "{hidden:?}");
+    assert_eq!(masked(&hidden, "pid"), masked(&absent, "eee"));
+}

@@ -37,6 +37,7 @@ mod memory;
 mod modern;
 mod modern_callers;
 mod modern_child;
+mod modern_circuit;
 mod modern_input;
 mod modern_lease;
 mod modern_listen;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::rig::{
     ALICE, BOB, Rig,
-    issuer::Issuer,
+    issuer::{Issuer, now},
     modern::{Modern, recorded},
     soon, until,
 };
@@ -88,4 +88,80 @@ async fn a_scope_is_asked_for_only_where_it_would_help() {
                 .any(|line| line["status"].to_string().contains("-32602"))
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_goes_on_without_a_session_ends_with_its_token() {
+    let issuer = Issuer::new("https://one.example");
+    let config = issuer.config("audience = \"https://mcp.example.com\"");
+    let rig = Rig::start(&format!(
+        "{LEGACY}{AUDIT}{config}[backends.c]\ncommand = [\"conformance\", \"--era\", \"modern\"]\n\
+         [roles.reader]\n\"*\" = {{}}\n"
+    ))
+    .await;
+    // Clocks may differ by half a minute, so it holds a little longer.
+    let mut claims = issuer.claims("ann", "reader");
+    claims["exp"] = json!(now() - 18);
+    let token = issuer.sign(&claims);
+    let mut streams = Vec::new();
+    for backend in ["m", "c"] {
+        let ann = Modern::new(&rig, backend, &token);
+        let wants = json!({"notifications": {"toolsListChanged": true}});
+        let mut events = ann.stream(&json!("l"), "subscriptions/listen", wants).await;
+        let first = events.message().await;
+        assert_eq!(
+            first["method"], "notifications/subscriptions/acknowledged",
+            "{first}"
+        );
+        streams.push(events);
+    }
+    let ann = Modern::new(&rig, "m", &token);
+    let params = json!({"name": "slow", "arguments": {"ms": 3_600_000}});
+    let slow = ann.request("tools/call", params).await;
+    assert!(
+        String::from_utf8_lossy(&slow.body).contains("ended with its credentials"),
+        "{slow:?}"
+    );
+    for mut events in streams {
+        assert_eq!(events.message().await["result"]["resultType"], "complete");
+        assert_eq!(events.next().await, None);
+    }
+    assert_eq!(ann.request("tools/list", json!({})).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_listen_is_told_that_its_child_of_the_same_era_has_ended() {
+    let script = r#"while read -r line; do
+id=$(printf '%s' "$line" | sed 's/.*"id":\([0-9]*\).*/\1/')
+case "$line" in
+*server/discover*) printf '{"jsonrpc":"2.0","id":%s,"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{"listChanged":true}},"ttlMs":0,"cacheScope":"private"}}\n' "$id";;
+*subscriptions/listen*) printf '{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":%s},"notifications":{"toolsListChanged":true}}}\n' "$id";;
+*) exit 3;;
+esac
+done"#;
+    let rig = Rig::start(&format!(
+        "[backends.m]\ncommand = [\"sh\", \"-c\", {}]\nprotocol = \"modern\"\n",
+        Value::from(script)
+    ))
+    .await;
+    let alice = Modern::new(&rig, "m", ALICE);
+    for id in [1, 2] {
+        let wants = json!({"notifications": {"toolsListChanged": true}});
+        let mut events = alice
+            .stream(&json!(id), "subscriptions/listen", wants)
+            .await;
+        let first = events.message().await;
+        assert_eq!(
+            first["method"], "notifications/subscriptions/acknowledged",
+            "{first}"
+        );
+        let crashed = alice.request("resources/list", json!({})).await;
+        assert_eq!(crashed.json()["error"]["code"], -32011, "{crashed:?}");
+        let last = events.message().await;
+        assert_eq!(
+            (&last["id"], &last["result"]["resultType"]),
+            (&json!(id), &json!("complete"))
+        );
+        assert_eq!(events.next().await, None);
+    }
 }

@@ -66,6 +66,7 @@ pub struct Spawner {
     containment: Containment,
     own_proc: bool,
     hidden: Hidden,
+    packages: Arc<Mutex<Option<PathBuf>>>,
     /// Where it makes control groups, or why it makes none.
     groups: Arc<Result<Place, String>>,
     tasks: Drain,
@@ -100,6 +101,7 @@ impl Spawner {
             containment: strongest,
             own_proc: false,
             hidden: Hidden::default(),
+            packages: Arc::default(),
             // Before there is a child, which would be in the way.
             groups: Arc::new(Place::find()),
             tasks,
@@ -126,6 +128,7 @@ impl Spawner {
             containment,
             own_proc: containment == Containment::Namespace,
             hidden: Hidden::default(),
+            packages: Arc::default(),
             groups: Arc::new(Place::find()),
             tasks,
         }
@@ -150,6 +153,12 @@ impl Spawner {
         more: impl Fn() -> Vec<PathBuf> + Send + Sync + 'static,
     ) {
         self.hidden.set(own_files, Some(Arc::new(more)));
+    }
+
+    /// Names the folder of installed packages, which no sandboxed child may change. It holds for
+    /// children that are started from now on; one that isn't there could be made by a child.
+    pub fn fix(&self, packages: PathBuf) {
+        *self.packages.lock() = Some(packages).filter(|path| !path.as_os_str().is_empty());
     }
 
     /// Starts the command of `config`.
@@ -234,6 +243,7 @@ impl Spawner {
             namespaces: self.containment == Containment::Namespace,
             uid,
             own_files: self.hidden.now(),
+            packages: self.packages.lock().clone(),
         };
         let plan = Plan::new(sandbox, &command, &machine)?;
         spec.sandbox = plan.map(|plan| plan.encode()).transpose()?;

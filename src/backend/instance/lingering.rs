@@ -75,5 +75,5 @@ impl Instance {
 }
 
 /// How long a call that was given up keeps its place among those in flight, unless the child says
-/// sooner that it is done: few children do.
-const LINGER: Duration = Duration::from_secs(5);
+/// sooner that it is done: few children do. Clearly less than a next caller waits for an instance.
+const LINGER: Duration = Duration::from_secs(2);

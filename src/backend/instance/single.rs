@@ -77,6 +77,13 @@ impl Instance {
         self.with_routes(|routes| routes.any(takes_part))
     }
 
+    /// Takes back a subscription that the child didn't answer; it is told where nobody else has it.
+    pub fn take_back(&self, peer: PeerId, uri: &str) {
+        if self.unsubscribe(peer, uri) {
+            self.send_unsubscribe(uri);
+        }
+    }
+
     /// Takes out a call of somebody who listens, because the child ends it.
     pub(in crate::backend) fn take_listener(&self, ticket: u64) -> Option<(Arc<dyn Peer>, Call)> {
         let mut state = self.state.lock();

@@ -78,6 +78,8 @@ pub struct Seat {
     watched: AtomicBool,
     /// The log level that the child was told.
     level: AtomicU8,
+    /// Its child has answered a call.
+    proven: AtomicBool,
 }
 
 struct Ready {
@@ -164,9 +166,11 @@ impl Backend {
         let alone = key.1.asks() && usage == Usage::Call;
         let mut lots = self.seats.lots.lock();
         let lot = lots.entry(key.clone()).or_default();
-        lot.retain(|seat| seat.is_usable());
-        let free =
-            |seat: &&Arc<Seat>| seat.tenant == *tenant && (!alone || seat.state.lock().calls == 0);
+        lot.retain(|seat| !seat.is_void());
+        let free = |seat: &&Arc<Seat>| {
+            let is_free = !alone || seat.state.lock().calls == 0;
+            is_free && seat.tenant == *tenant && seat.is_usable()
+        };
         if let Some(seat) = lot.iter().rev().find(free) {
             seat.enter(usage);
             return seat.clone();
@@ -181,6 +185,10 @@ impl Backend {
             let ready = backend.make(starting.key.1, &starting.tenant).await;
             let _ = starting.ready.set(ready);
             starting.told.cancel();
+            // It may have ended before it could be found here.
+            if let Some(instance) = starting.instance().filter(|instance| instance.is_gone()) {
+                backend.forget_seat(instance);
+            }
         });
         self.tend();
         seat
@@ -201,8 +209,9 @@ impl Backend {
                 Ok(Ready { instance, hello })
             }
             Err(greeted) => {
-                // One that has no handshake is none the worse for it.
-                if greeted != NotGreeted::OtherEra {
+                // One that has no handshake is none the worse for it, whatever it made of this one.
+                let is_modern = self.known_era() == Some(Era::Modern);
+                if greeted != NotGreeted::OtherEra && !is_modern {
                     self.failed(&instance);
                 }
                 instance.stop();
@@ -226,8 +235,8 @@ impl Backend {
         let initialize = Frame::from_child(initialize).map_err(|_| NotGreeted::Failed)?;
         let answer = ask::ask(instance, &initialize, self.config.start_timeout).await;
         let answer = answer.map_err(|_| NotGreeted::Failed)?;
-        if answer.error().is_some() {
-            if ask::error_code(&answer) == Some(era::UNSUPPORTED_VERSION) {
+        if let Some(error) = answer.error() {
+            if era::disowns_handshake(error) {
                 self.contradict(Era::Legacy);
                 return Err(NotGreeted::OtherEra);
             }
@@ -304,8 +313,8 @@ impl Backend {
 
     pub(super) fn forget_seat(&self, instance: &Arc<Instance>) {
         let is_it = |seat: &Arc<Seat>| {
-            let ready = seat.ready.get().and_then(|ready| ready.as_ref().ok());
-            ready.is_some_and(|ready| Arc::ptr_eq(&ready.instance, instance))
+            seat.instance()
+                .is_some_and(|own| Arc::ptr_eq(own, instance))
         };
         let mut lots = self.seats.lots.lock();
         lots.retain(|_, lot| {
@@ -334,11 +343,12 @@ impl Need {
 }
 
 impl Seats {
-    /// True when the lot has an instance: it will be given back, or has just been.
+    /// True when the lot has an instance: it will be given back, or has just been. One that is
+    /// stopping makes room for another.
     fn has(&self, key: &Key) -> bool {
         let lots = self.lots.lock();
         let lot = lots.get(key).map(Vec::as_slice).unwrap_or_default();
-        lot.iter().any(|seat| seat.is_ready())
+        lot.iter().any(|seat| seat.instance().is_some())
     }
 
     /// Takes out the one that has been idle longest, at least for so long.
@@ -349,7 +359,7 @@ impl Seats {
         for seat in lots.values().flatten() {
             let state = seat.state.lock();
             let over = idle.is_none_or(|idle| state.since + idle <= now);
-            let free = state.calls == 0 && state.listeners == 0 && seat.ready.get().is_some();
+            let free = state.calls == 0 && state.listeners == 0 && seat.is_ready();
             if over
                 && free
                 && oldest
@@ -378,7 +388,7 @@ impl Seats {
         };
         let at = lot.iter().position(|other| Arc::ptr_eq(other, seat));
         match at {
-            Some(at) if !seat.is_usable() => {
+            Some(at) if seat.is_void() => {
                 lot.remove(at);
             }
             // Last given back, first taken.
@@ -393,7 +403,7 @@ impl Seats {
         }
         drop(lots);
         // One that could not be started is of no use to anybody.
-        if seat.is_ready() {
+        if !seat.is_void() {
             self.freed.notify_waiters();
         }
     }
@@ -413,6 +423,7 @@ impl Seat {
             }),
             watched: AtomicBool::new(false),
             level: AtomicU8::new(u8::MAX),
+            proven: AtomicBool::new(false),
         }
     }
 
@@ -441,6 +452,16 @@ impl Seat {
             }
             self.told.cancelled().await;
         }
+    }
+
+    fn instance(&self) -> Option<&Arc<Instance>> {
+        let ready = self.ready.get()?.as_ref().ok()?;
+        Some(&ready.instance)
+    }
+
+    /// True when none could be started.
+    fn is_void(&self) -> bool {
+        matches!(self.ready.get(), Some(Err(_)))
     }
 
     fn is_ready(&self) -> bool {

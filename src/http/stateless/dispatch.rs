@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{
     audit::{Outcome as Said, Pending, Status},
-    backend::{Call, CallError, Failure, LeaseError, Need, Peer, SeatLease, Usage, ask},
+    backend::{Call, CallError, Failure, Instance, LeaseError, Need, Peer, SeatLease, Usage, ask},
     bridge::{modern, seal::Bond},
     frame::{self, Frame, Slot},
     http::exchange::Granted,
@@ -330,23 +330,34 @@ impl Way<'_> {
         if !turn.review_since(&self.granted.snapshot) {
             return Ok(Held::new(self.reply, turn));
         }
-        if turn.listens() {
-            let closing: Arc<dyn Closing> = turn.clone();
-            let table = &self.granted.server.stateless;
-            if !table.listen(
-                turn.number,
-                &self.granted.principal,
-                Arc::downgrade(&closing),
-            ) {
-                turn.finish(translate::too_many(&id), false);
-                return Ok(Held::new(self.reply, turn));
-            }
+        if turn.listens() && !self.counts(&turn) {
+            turn.finish(translate::too_many(&id), false);
+        } else {
+            self.hand_over(&turn, &instance, (&wire, call));
         }
+        Ok(Held::new(self.reply, turn))
+    }
+
+    /// False: its principal listens too often.
+    fn counts(&self, turn: &Arc<Turn>) -> bool {
+        let closing: Arc<dyn Closing> = turn.clone();
+        let (table, principal) = (&self.granted.server.stateless, &self.granted.principal);
+        table.listen(turn.number, principal, Arc::downgrade(&closing))
+    }
+
+    fn hand_over(&self, turn: &Arc<Turn>, instance: &Arc<Instance>, (wire, call): (&Frame, Call)) {
+        let id = call.id.clone();
         let peer: Arc<dyn Peer> = turn.clone();
         let called = {
             // Who has to give it up at once finds its number.
             let mut state = turn.state.lock();
-            let called = instance.call((turn.number, &peer), &wire, call);
+            // And who gave it up since it could be found leaves nothing to send.
+            if state.ended || state.reply.is_none() {
+                drop(state);
+                self.granted.server.stateless.forget(turn);
+                return;
+            }
+            let called = instance.call((turn.number, &peer), wire, call);
             called.map(|ticket| state.ticket = ticket)
         };
         if let Err(error) = called {
@@ -354,13 +365,12 @@ impl Way<'_> {
                 CallError::Busy => translate::too_many(&id),
                 CallError::Gone => translate::failed(&id, Failure::Crashed),
             };
-            self.granted.server.stateless.forget(&turn);
+            self.granted.server.stateless.forget(turn);
             turn.finish(rendered, false);
         } else if turn.listens() {
             let closing: Arc<dyn Closing> = turn.clone();
             circle::end_in_time(self.granted, &closing);
         }
-        Ok(Held::new(self.reply, turn))
     }
 
     /// The message as the child may see it; `None` when its state is none of ours.

@@ -25,7 +25,11 @@ use super::{
 };
 use crate::{
     audit::{Outcome as Said, Pending, Status},
-    backend::{Call, Instance, Outcome, Peer, PeerId, SeatLease, ask, instance::single},
+    backend::{
+        Call, Instance, Outcome, Peer, PeerId, SeatLease,
+        ask::{self, Unanswered},
+        instance::single,
+    },
     bridge::modern,
     frame::{self, Frame, Kind},
     http::exchange::Granted,
@@ -159,14 +163,17 @@ async fn subscribed(instance: &Arc<Instance>, number: PeerId, mut wants: Wants) 
         let answer = match subscribe(&uri) {
             Some(ask) => {
                 let left = end.saturating_duration_since(Instant::now());
-                ask::ask(instance, &ask, left).await.ok()
+                ask::ask(instance, &ask, left).await
             }
-            None => None,
+            None => Err(Unanswered::Unreadable),
         };
-        if answer.is_some_and(|answer| answer.kind() == Kind::Result) {
-            kept.push(uri);
-        } else {
-            instance.unsubscribe(number, &uri);
+        match answer {
+            Ok(answer) if answer.kind() == Kind::Result => kept.push(uri),
+            // It may yet take it; then nobody would ever take it back.
+            Err(Unanswered::Silent) => instance.take_back(number, &uri),
+            _ => {
+                instance.unsubscribe(number, &uri);
+            }
         }
     }
     wants.resource_subscriptions = kept;

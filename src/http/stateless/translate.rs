@@ -117,6 +117,15 @@ pub(super) fn error(id: &[u8], code: i32, message: &str, data: Option<&str>) -> 
     }
 }
 
+/// A state that stands for no parked call any more.
+pub(super) fn bad_state(id: &[u8]) -> Rendered {
+    let message = "Unknown requestState, or responses that are none";
+    Rendered {
+        http: StatusCode::OK,
+        ..error(id, -32602, message, None)
+    }
+}
+
 /// A result.
 pub(super) fn done(data: Bytes) -> Rendered {
     Rendered {

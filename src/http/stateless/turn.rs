@@ -27,7 +27,7 @@ use crate::{
     audit::{Outcome as Said, Pending},
     backend::{Call, Failure, Need, Outcome, Peer, PeerId, SeatLease, instance::single},
     bridge::{modern, seal::Bond},
-    frame::{Frame, Slot},
+    frame::{Frame, Kind, Slot},
     http::{
         Snapshot,
         exchange::Granted,
@@ -81,6 +81,8 @@ pub(super) struct State {
     pub(super) prune: Option<Prune>,
     pub(super) ticket: u64,
     pub(super) lease: Option<SeatLease>,
+    /// The number of its instance, whose lease may be gone before the outcome is said.
+    pub(super) instance: u64,
     /// Where its answer goes; nowhere while the client is to bring input.
     pub(super) reply: Option<Arc<Reply>>,
     pub(super) pending: Option<Pending>,
@@ -95,7 +97,7 @@ impl Turn {
     pub(super) fn finish(&self, rendered: Rendered, keeps_lease: bool) -> bool {
         let (reply, pending, lease, instance) = {
             let mut state = self.state.lock();
-            let instance = state.lease.as_ref().map(|lease| lease.instance().number());
+            let instance = Some(state.instance);
             let lease = if keeps_lease {
                 None
             } else {
@@ -162,16 +164,25 @@ impl Turn {
 
     /// Takes the call back from the child; what was owed is recorded as cancelled.
     pub(super) fn abandon(&self) {
-        let (lease, pending, ticket) = {
+        let (lease, ticket, retry) = {
             let mut state = self.state.lock();
             state.ended = true;
-            (state.lease.take(), state.pending.take(), state.ticket)
+            let retry = (state.reply.take(), state.pending.take(), state.id.clone());
+            (state.lease.take(), state.ticket, retry)
         };
         if let Some(lease) = lease {
             lease.abandon(self.number, ticket);
         }
-        drop(pending);
         self.granted.server.stateless.forget(self);
+        let (reply, pending, id) = retry;
+        // A retry that came in this very moment is answered as one that comes after it.
+        if let Some(reply) = reply.filter(|reply| !reply.is_over()) {
+            let rendered = translate::bad_state(&id);
+            if let Some(pending) = pending {
+                pending.finish(Said::new(rendered.status));
+            }
+            reply.finish(self.end(rendered));
+        }
     }
 
     /// Who came last.
@@ -286,6 +297,11 @@ impl Peer for Turn {
             let mut state = self.state.lock();
             state.ended = true;
             state.asked.clear();
+            if let (Outcome::Answer(frame), Some(lease)) = (&outcome, &state.lease)
+                && frame.kind() == Kind::Result
+            {
+                lease.worked();
+            }
             let late = matches!(outcome, Outcome::Failed(Failure::TimedOut));
             let lease = late.then(|| state.lease.take()).flatten();
             let lease = lease.map(|lease| (lease, state.ticket));
@@ -394,6 +410,7 @@ impl State {
             access: granted.access.clone(),
             prune: None,
             ticket: 0,
+            instance: lease.instance().number(),
             lease: Some(lease),
             reply: None,
             pending: Some(pending),

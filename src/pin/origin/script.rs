@@ -110,9 +110,7 @@ pub(super) fn interpreters(around: &Surroundings) -> io::Result<Vec<PathBuf>> {
         let Some(first) = words.next() else { break };
         let next = if Path::new(first).file_name() == Some(OsStr::new("env")) {
             found.push(PathBuf::from(first));
-            words
-                .find(|word| !word.starts_with('-') && !word.contains('='))
-                .and_then(|name| on_path(name, around))
+            plain(words.next(), words.next()).and_then(|name| on_path(name, around))
         } else {
             Some(PathBuf::from(first))
         };
@@ -124,6 +122,12 @@ pub(super) fn interpreters(around: &Surroundings) -> io::Result<Vec<PathBuf>> {
     }
     found.retain(|path| path.is_file());
     Ok(found)
+}
+
+/// The name behind `env`, as the sandbox has it: a plain one, behind a bare `-S` at most.
+fn plain<'a>(first: Option<&'a str>, second: Option<&'a str>) -> Option<&'a str> {
+    let name = if first == Some("-S") { second } else { first };
+    name.filter(|name| !name.starts_with('-') && !name.contains(['/', '=', '"', '\'', '\\', '$']))
 }
 
 fn on_path(name: &str, around: &Surroundings) -> Option<PathBuf> {

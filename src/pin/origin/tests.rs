@@ -55,6 +55,15 @@ fn script_and_interpreter_count_and_what_they_are_given_does_not() {
     let tool = look(&["tool", "data.db"]);
     assert!(names(&tool).ends_with(&["node"]), "{tool:?}");
     assert_eq!(names(&tool)[0], "tool");
+    // What is no plain name is no interpreter.
+    for line in ["-S -u KEY node", "KEY", "-S X=1 node", "-u node"] {
+        let line = line.replace("KEY", &folder.join("data.db").display().to_string());
+        write(
+            &folder.join("bin/tool"),
+            &format!("#!/usr/bin/env {line}\n"),
+        );
+        assert_eq!(names(&look(&["tool"])), ["tool", "env"], "{line}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::{Need, SeatLease, Usage};
 use crate::{
-    backend::{call::PeerId, instance::Instance},
+    backend::{breaker::Breaker, call::PeerId, instance::Instance},
     limit::InFlight,
 };
 
@@ -34,6 +34,15 @@ impl SeatLease {
         if self.is_alone() {
             let instance = self.instance.clone();
             instance.hold(ticket, slot, Box::new(self));
+        }
+    }
+
+    /// Its child gave a result. One with a handshake has shown at that one that it works.
+    pub fn worked(&self) {
+        let seat = &self.place.seat;
+        if self.need() == Need::Modern && !seat.proven.swap(true, Ordering::Relaxed) {
+            let backend = &self.place.backend;
+            backend.breaker_for(&self.instance, Breaker::succeeded);
         }
     }
 

@@ -47,23 +47,29 @@ pub(super) async fn era(
     }
 }
 
+/// No child can be asked what there is.
+pub(in crate::http::stateless) struct Unknowable;
+
 /// What a message is about, where its child surely doesn't have it.
+///
+/// # Errors
+/// [`Unknowable`].
 pub(in crate::http::stateless) async fn absent(
     granted: &Granted,
     capabilities: Capabilities,
     frame: &Frame,
-) -> Option<Denied> {
-    let served = granted.served().ok()?;
+) -> Result<Option<Denied>, Unknowable> {
+    let served = granted.served().map_err(|_| Unknowable)?;
     let known = era(granted, &served.backend, (capabilities, false)).await;
-    let need = match known.ok()?.0 {
+    let need = match known.map_err(|_| Unknowable)?.0 {
         true => Need::Modern,
         false => Need::Legacy(capabilities),
     };
     let seat = served.backend.seat(&granted.principal, need, Usage::Listen);
-    let lease = seat.await.ok()?;
+    let lease = seat.await.map_err(|_| Unknowable)?;
     let lists = granted.access.lists_for(frame);
     let listed = served.backend.listed(lease.instance(), lists).await;
-    granted.access.lacks(frame, &listed)
+    Ok(granted.access.lacks(frame, &listed))
 }
 
 impl Way<'_> {
