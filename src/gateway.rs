@@ -85,6 +85,7 @@ impl Gateway {
         let spawner = Spawner::new(drain.clone())
             .await
             .context("can't contain children")?;
+        spawner.tidy();
         spawner.hide(config.own_files.clone());
         tell_sandboxes(&config, &spawner);
         let spawner = Arc::new(spawner);
