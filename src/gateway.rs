@@ -86,6 +86,7 @@ impl Gateway {
         let spawner = Spawner::new(drain.clone())
             .await
             .context("can't contain children")?;
+        spawner.tidy();
         hide(&spawner, &config);
         package::make_folder(&config.packages);
         spawner.fix(config.packages.clone());

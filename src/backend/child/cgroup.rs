@@ -42,7 +42,7 @@ impl Place {
     pub(super) fn make(&self, shared: &Shared, stages: u32) -> io::Result<Group> {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let path = self.base().join(format!("{}{serial}", place::own_prefix()));
+        let path = self.named(serial);
         fs::create_dir(&path)?;
         let mut group = Group {
             path,
@@ -102,8 +102,9 @@ impl Group {
     }
 
     fn look(&self) -> Look {
-        let kept = |(file, value): &(PathBuf, String)| {
-            fs::read_to_string(file).is_ok_and(|now| now == *value)
+        let kept = |(file, value): &(PathBuf, String)| match fs::read_to_string(file) {
+            Ok(now) => now == *value,
+            Err(error) => !is_gone(&error),
         };
         if !self.limits.iter().all(kept) {
             return Look::Loose;
@@ -111,8 +112,11 @@ impl Group {
         let Some(limit) = self.cpu_time else {
             return Look::Well(PERIOD);
         };
-        let Some(used) = place::cpu_used(&self.path) else {
-            return Look::Loose;
+        let used = match place::cpu_used(&self.path) {
+            Ok(used) => used,
+            Err(error) if is_gone(&error) => return Look::Loose,
+            // As without a descriptor to spare: that tells nothing of the instance.
+            Err(_) => return Look::Well(LEAST_PAUSE),
         };
         let Some(left) = limit.checked_sub(used).filter(|left| !left.is_zero()) else {
             return Look::UsedUp;
@@ -148,10 +152,23 @@ impl Drop for Group {
     fn drop(&mut self) {
         if !self.ended {
             self.kill();
-            // One that is not empty yet is removed at the next start.
-            let _ = fs::remove_dir(&self.path);
+            // The killed take a moment. One that is still not empty is left to the next start.
+            for _ in 0..DROP_ROUNDS {
+                match fs::remove_dir(&self.path) {
+                    Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                        std::thread::sleep(DROP_PAUSE);
+                    }
+                    _ => break,
+                }
+            }
         }
     }
+}
+
+/// Whether a group has no such file any more.
+fn is_gone(error: &io::Error) -> bool {
+    // `NotFound`, or the file was open when it went.
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ENODEV)
 }
 
 /// Between two looks, at most.
@@ -162,3 +179,7 @@ const LEAST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Looks whether the killed have ended: ten seconds.
 const ROUNDS: usize = 2000;
+
+/// Tries to remove a group that is dropped, and the time between two.
+const DROP_ROUNDS: usize = 20;
+const DROP_PAUSE: Duration = Duration::from_millis(1);

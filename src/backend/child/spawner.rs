@@ -141,6 +141,13 @@ impl Spawner {
         self.containment
     }
 
+    /// Removes what gateways that were killed have left of their control groups.
+    pub fn tidy(&self) {
+        if let Ok(place) = &*self.groups {
+            place.remove_leftovers();
+        }
+    }
+
     /// Names the files and folders that no sandboxed child may reach: the gateway's own. It holds
     /// for children that are started from now on.
     pub fn hide(&self, own_files: Vec<PathBuf>) {

@@ -21,6 +21,8 @@ pub(in crate::backend::child) struct Place {
     /// The gateway's own, if it had to move.
     leaf: Option<PathBuf>,
     can: Together,
+    /// No other gateway's groups have it in their names, not even one's of the same PID.
+    mark: String,
 }
 
 impl Place {
@@ -31,22 +33,14 @@ impl Place {
     pub(in crate::backend::child) fn find() -> Result<Self, String> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let (mount, own) = own_group(&mounts, &groups).ok_or("there is no cgroup v2 here")?;
-        let is_top = |group: &Path| !group.join("cgroup.type").exists();
-        let root = geteuid().is_root();
-        if !is_top(&own) && members(&own) == [std::process::id()] && writable(&own) {
+        let own = own_group(&mounts, &groups).ok_or("there is no cgroup v2 here")?;
+        // Never above the gateway's own group: what is made there would be outside of its limits.
+        let is_top = !own.join("cgroup.type").exists();
+        if is_top && geteuid().is_root() {
+            return Self::open(own, None).map_err(|error| error.to_string());
+        }
+        if !is_top && members(&own) == [std::process::id()] && writable(&own) {
             return Self::move_into(own);
-        }
-        let parent = own.parent().filter(|parent| parent.starts_with(&mount));
-        if let Some(parent) = parent
-            && !is_top(parent)
-            && members(parent).is_empty()
-            && writable(parent)
-        {
-            return Self::open(parent.to_owned(), None).map_err(|error| error.to_string());
-        }
-        if root && is_top(&mount) {
-            return Self::open(mount, None).map_err(|error| error.to_string());
         }
         Err("no control group is delegated to the gateway".to_owned())
     }
@@ -72,9 +66,9 @@ impl Place {
             base,
             leaf,
             can: Together::default(),
+            mark: format!("{PREFIX}{}-{:016x}", std::process::id(), getrandom::u64()?),
         };
-        place.remove_leftovers();
-        let tried = place.base.join(format!("{}try", own_prefix()));
+        let tried = place.named(TRIED);
         fs::create_dir(&tried)?;
         let takes = |name: &str| fs::write(tried.join(name), "max").is_ok();
         place.can = Together {
@@ -82,31 +76,32 @@ impl Place {
                 && no_swap(&tried).is_ok()
                 && tried.join("memory.oom.group").exists(),
             processes: takes("pids.max"),
-            cpu_time: cpu_used(&tried).is_some() && tried.join("cgroup.kill").exists(),
+            cpu_time: cpu_used(&tried).is_ok() && tried.join("cgroup.kill").exists(),
         };
         fs::remove_dir(&tried)?;
         Ok(place)
     }
 
-    /// Groups of gateways that were killed.
-    fn remove_leftovers(&self) {
+    /// Removes the groups of gateways that were killed, as far as nothing is in them.
+    pub(in crate::backend::child) fn remove_leftovers(&self) {
         let entries = fs::read_dir(&self.base).into_iter().flatten().flatten();
         for entry in entries {
             let name = entry.file_name();
-            let owner = name.to_str().and_then(|name| {
-                let (pid, _) = name.strip_prefix(PREFIX)?.split_once('-')?;
-                pid.parse::<u32>().ok()
+            let owner = name.to_str().and_then(marked);
+            let left = owner.is_some_and(|(pid, mark)| {
+                mark != self.mark
+                    && (pid == std::process::id() || !Path::new(&format!("/proc/{pid}")).exists())
             });
-            let dead = owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists());
-            if dead {
-                let _ = fs::write(entry.path().join("cgroup.kill"), "1");
+            if left {
+                // Nothing is killed: in another PID namespace a gateway may live.
                 let _ = fs::remove_dir(entry.path());
             }
         }
     }
 
-    pub(in crate::backend::child) fn base(&self) -> &Path {
-        &self.base
+    /// The folder of one of this gateway's groups.
+    pub(super) fn named(&self, serial: u64) -> PathBuf {
+        self.base.join(format!("{}-{serial}", self.mark))
     }
 
     /// Which limits its groups hold.
@@ -127,9 +122,14 @@ impl Drop for Place {
     }
 }
 
-/// What the names of this gateway's groups begin with.
-pub(super) fn own_prefix() -> String {
-    format!("{PREFIX}{}-", std::process::id())
+/// The PID of the gateway that made a group of this name, and the mark of its groups.
+fn marked(name: &str) -> Option<(u32, &str)> {
+    let (mark, serial) = name.rsplit_once('-')?;
+    let (pid, random) = mark.strip_prefix(PREFIX)?.split_once('-')?;
+    let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+    let own = random.len() == 16 && random.chars().all(hex) && serial.parse::<u64>().is_ok();
+    own.then_some(())?;
+    Some((pid.parse().ok()?, mark))
 }
 
 /// What is swapped out does not count as memory: nothing is.
@@ -146,16 +146,18 @@ fn machine_swaps() -> bool {
 }
 
 /// The time on CPUs that all in a group have used.
-pub(super) fn cpu_used(group: &Path) -> Option<Duration> {
-    let stat = fs::read_to_string(group.join("cpu.stat")).ok()?;
+pub(super) fn cpu_used(group: &Path) -> io::Result<Duration> {
+    let stat = fs::read_to_string(group.join("cpu.stat"))?;
     let used = stat
         .lines()
-        .find_map(|line| line.strip_prefix("usage_usec "))?;
-    used.trim().parse().ok().map(Duration::from_micros)
+        .find_map(|line| line.strip_prefix("usage_usec "))
+        .and_then(|used| used.trim().parse().ok());
+    used.map(Duration::from_micros)
+        .ok_or(io::ErrorKind::NotFound.into())
 }
 
-/// Where version 2 is mounted, and the folder there of this process's group.
-fn own_group(mounts: &str, groups: &str) -> Option<(PathBuf, PathBuf)> {
+/// The folder of this process's group, of version 2.
+fn own_group(mounts: &str, groups: &str) -> Option<PathBuf> {
     let (root, mount) = mounts.lines().find_map(|line| {
         let (before, after) = line.split_once(" - ")?;
         let mut fields = before.split(' ').skip(3);
@@ -168,9 +170,7 @@ fn own_group(mounts: &str, groups: &str) -> Option<(PathBuf, PathBuf)> {
     if below.components().any(|part| part.as_os_str() == "..") {
         return None;
     }
-    let mount = PathBuf::from(mount);
-    let own = mount.join(below);
-    Some((mount, own))
+    Some(Path::new(mount).join(below))
 }
 
 fn members(group: &Path) -> Vec<u32> {
@@ -190,6 +190,9 @@ const CONTROLLERS: [&str; 2] = ["memory", "pids"];
 const LEAF: &str = "gateway";
 const PREFIX: &str = "gatehouse-";
 
+/// The serial number of the group on which it is tried what can be done.
+const TRIED: u64 = u64::MAX;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,8 +203,7 @@ mod tests {
     #[test]
     fn the_own_group_is_found_below_what_is_mounted() {
         let found = own_group(MOUNTS, "1:cpu:/\n0::/deep/a.service\n");
-        let mount = PathBuf::from("/sys/fs/cgroup");
-        assert_eq!(found, Some((mount.clone(), mount.join("a.service"))));
+        assert_eq!(found, Some("/sys/fs/cgroup/a.service".into()));
     }
 
     #[test]
@@ -216,5 +218,47 @@ mod tests {
     fn without_version_2_there_is_none() {
         assert_eq!(own_group("", "0::/\n"), None);
         assert_eq!(own_group(MOUNTS, "4:memory:/a\n"), None);
+    }
+
+    #[test]
+    fn only_what_is_empty_and_bears_the_name_of_a_dead_gateway_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place {
+            base: folder.path().to_owned(),
+            leaf: None,
+            can: Together::default(),
+            mark: format!("gatehouse-{}-{:016x}", std::process::id(), 1),
+        };
+        let alive = std::os::unix::process::parent_id();
+        // No PID is that large.
+        let dead = 1 << 23;
+        let kept = [
+            "gatehouse-8388608-prod.service".to_owned(),
+            "gatehouse-8388608-0".to_owned(),
+            format!("gatehouse-{dead}-{:016x}-prod", 2),
+            format!("gatehouse-{dead}-{:016x}-2", 0xfu64).replace('f', "F"),
+            format!("gatehouse-{alive}-{:016x}-0", 2),
+            format!("{}-0", place.mark),
+            format!("gatehouse-{dead}-{:016x}-3", 2),
+        ];
+        let gone = [
+            format!("gatehouse-{dead}-{:016x}-0", 2),
+            // As the first process of a container had it before.
+            format!("gatehouse-{}-{:016x}-0", std::process::id(), 2),
+        ];
+        for name in kept.iter().chain(&gone) {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        // It isn't empty; and nothing is killed to make it so.
+        let full = folder.path().join(&kept[6]);
+        fs::write(full.join("cgroup.kill"), "").unwrap();
+        place.remove_leftovers();
+        for name in &kept {
+            assert!(folder.path().join(name).exists(), "{name}");
+        }
+        for name in &gone {
+            assert!(!folder.path().join(name).exists(), "{name}");
+        }
+        assert_eq!(fs::read(full.join("cgroup.kill")).unwrap(), b"");
     }
 }
