@@ -6,6 +6,7 @@
 
 mod environment;
 mod files;
+mod local;
 mod steps;
 mod tool;
 

@@ -1,9 +1,13 @@
 //! `[packages]`, and what `gatehouse install` has put there for each backend.
 //!
-//! Owns what is said of a backend whose packages are no longer the ones that its command asks for. Invariant: what is run from there was installed for this very command, and
-//! nobody but the gateway's user and root could change it.
+//! Owns what is said of a backend whose packages are no longer the ones that its command asks for.
+//! Invariant: what is run from there was installed for this very command, and nobody but the
+//! gateway's user and root could change it; what can't be read is not what isn't there.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use super::{
     BackendEntry,
@@ -57,8 +61,18 @@ pub(super) fn find(
 ) -> Option<Installed> {
     let spec = Spec::of(&child.command)?;
     let place = Place::of(folder, name);
-    // Who starts it says so where there is nothing, and that is of no use.
-    let text = cx.world.read(&place.record()).ok()?;
+    let text = match cx.world.read(&place.record()) {
+        Ok(text) => text,
+        // Who starts it says so.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            let path = place.record();
+            let message = format!("can't read {}: {error}", path.display());
+            let help = "let the gateway's user read it, or remove it";
+            cx.report(Problem::error(message).at(span).help(help));
+            return None;
+        }
+    };
     let spec = spec.ok()?;
     let strict = child.sandbox.profile == Profile::Strict;
     let install = format!("run `gatehouse install --backend {name}`");

@@ -28,6 +28,10 @@ pub(super) fn read_exec(words: &[String]) -> Result<Spec, Unclear> {
         if word == "--" {
             break;
         }
+        // For `npm exec` it is `--parseable`.
+        if word == "-p" {
+            return Err(Unclear::Option(word.clone()));
+        }
         if !found.option(word, &mut words)? {
             found.positional.push(word.clone());
         }
@@ -115,7 +119,8 @@ fn name_of(spec: &str) -> Option<String> {
     };
     let (name, version) = rest.split_once('@').unwrap_or((rest, ""));
     // An alias, an address, a repository.
-    if version.contains([':', '/', '\0']) {
+    let elsewhere = version.contains([':', '/', '\0']) || version.starts_with('.');
+    if elsewhere || is_archive(spec) {
         return None;
     }
     let part = |part: &str| {
@@ -131,6 +136,14 @@ fn name_of(spec: &str) -> Option<String> {
         _ => false,
     };
     good.then(|| format!("{scope}{name}"))
+}
+
+/// Taken for a file wherever it stands.
+fn is_archive(spec: &str) -> bool {
+    let spec = spec.to_ascii_lowercase();
+    [".tgz", ".tar", ".tar.gz"]
+        .iter()
+        .any(|end| spec.ends_with(end))
 }
 
 /// The program that `npx` runs for a package of which it knows only the `package.json`: the only

@@ -28,6 +28,7 @@ struct Tools {
 
 /// Makes a package whose program is the tests' server; the version is the last word's.
 const NPM: &str = r#"#!/bin/sh
+[ "$1" != root ] || { echo TOOLS/global/lib/node_modules; exit; }
 for last; do :; done
 version=${last##*@}
 echo "$*" >>TOOLS/npm.calls
@@ -427,7 +428,10 @@ async fn what_cant_be_installed_is_said_in_words() {
         2,
         "has no such backend",
     );
-    tools.script("npm", "#!/bin/sh\n# Installs nothing.\n");
+    tools.script(
+        "npm",
+        "#!/bin/sh\n[ $1 != root ] || echo /nonexistent/lib/node_modules\n",
+    );
     wrong(
         &["install", "--backend", "m"],
         1,
@@ -493,6 +497,7 @@ async fn nothing_that_is_not_ours_is_removed_or_written_to() {
 
 /// Makes an environment whose Python does nothing, and a package in it.
 const UV: &str = r#"#!/bin/sh
+[ "$1" != tool ] || { echo TOOLS/uv-tools; exit; }
 echo "$*" >>TOOLS/uv.calls
 for last; do :; done
 if [ "$1" = venv ]; then
@@ -549,4 +554,53 @@ async fn a_wheel_can_t_put_itself_in_the_place_of_its_environment() {
     );
     let packages = &record(&rig).expect("a record")["packages"];
     assert_eq!(packages, &json!(["server 1"]));
+    fs::create_dir_all(tools.file("uv-tools/server")).expect("a folder");
+    install("", 1, "uv-tools/server, which is there without a registry");
+}
+
+#[tokio::test]
+async fn what_a_runner_finds_without_a_registry_is_not_replaced_from_one() {
+    let tools = Tools::new();
+    let work = tempfile::tempdir().expect("a folder");
+    let cwd = work.path().join("a/b");
+    fs::create_dir_all(&cwd).expect("a folder");
+    let cwd = format!("warm = 0\ncwd = {cwd:?}\n");
+    let text = fragment("server", "basic").replacen("warm = 0\n", &cwd, 1);
+    let rig = tools.rig(&text).await;
+    for there in [
+        work.path().join("a/.npmrc"),
+        work.path().join("a/node_modules/.bin/server"),
+        work.path().join("a/b/node_modules/server"),
+        tools.file("global/bin/server"),
+        tools.file("global/lib/node_modules/server"),
+    ] {
+        fs::create_dir_all(there.parent().expect("a folder")).expect("a folder");
+        fs::write(&there, "").expect("a file");
+        let (code, said) = tools.run(&["install"], rig.folder());
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(&there.display().to_string()), "{said}");
+        assert_eq!((record(&rig), installations(&rig)), (None, 0));
+        fs::remove_file(&there).expect("a file");
+    }
+    assert_eq!(tools.read("npm.calls"), "", "npm was not asked for it");
+    let (code, said) = tools.run(&["install"], rig.folder());
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[tokio::test]
+async fn a_record_that_cant_be_read_is_not_one_that_isnt_there() {
+    let tools = Tools::new();
+    let rig = tools.rig(&fragment("server@1", "basic")).await;
+    assert_eq!(tools.run(&["check"], rig.folder()).0, Some(0));
+    let path = rig.folder().join("gatehouse-packages/m/installed.json");
+    fs::create_dir_all(&path).expect("a folder");
+    for (words, expected) in [("check", 1), ("serve", 2)] {
+        let (code, said) = tools.run(&[words], rig.folder());
+        assert_eq!(code, Some(expected), "{said}");
+        assert!(said.contains("can't read"), "{said}");
+        assert!(
+            said.contains("installed.json: not a regular file"),
+            "{said}"
+        );
+    }
 }

@@ -16,7 +16,7 @@ use crate::{
 
 use super::{
     environment::Environment,
-    files,
+    files, local,
     tool::{Step, Tool},
 };
 
@@ -126,6 +126,7 @@ impl Order<'_> {
 
     async fn with_npm(&self, folder: &Path) -> anyhow::Result<String> {
         let npm = self.tool.installer(Runner::Npm)?;
+        local::refuse_npm(&self.tool, &self.spec, &npm).await?;
         // npm would take the name from the folder, which is another one each time.
         fs::write(
             folder.join("package.json"),
@@ -168,6 +169,7 @@ impl Order<'_> {
 
     async fn with_uv(&self, folder: &Path) -> anyhow::Result<String> {
         let uv = self.tool.installer(Runner::Uv)?;
+        local::refuse_uv(&self.tool, &self.spec, &uv).await?;
         let root = Path::new("/");
         let shown = folder.display().to_string();
         let python = folder.join("bin/python").display().to_string();
@@ -233,7 +235,7 @@ impl Order<'_> {
             folder: at,
             env: Vec::new(),
         };
-        self.tool.run(&step).await
+        self.tool.run(&step).await.map(drop)
     }
 
     /// The program's path from the folder on, if it is there.

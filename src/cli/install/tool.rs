@@ -72,8 +72,8 @@ impl Tool<'_> {
         }
     }
 
-    /// Runs a step to its end.
-    pub(super) async fn run(&self, step: &Step<'_>) -> anyhow::Result<()> {
+    /// Runs a step to its end; the end of what it printed.
+    pub(super) async fn run(&self, step: &Step<'_>) -> anyhow::Result<String> {
         let Child {
             stdin,
             stdout,
@@ -83,11 +83,11 @@ impl Tool<'_> {
         drop(stdin);
         let ended = timeout(DEADLINE, async {
             let (out, err) = tokio::join!(last_of(stdout), last_of(stderr));
-            (process.wait().await, [out, err].concat())
+            (process.wait().await, out, err)
         });
         let name = Path::new(&step.program).file_name();
         let name = name.unwrap_or_default().display();
-        let Ok((exit, said)) = ended.await else {
+        let Ok((exit, out, err)) = ended.await else {
             process.kill().await;
             anyhow::bail!(
                 "`{name}` took longer than {} minutes",
@@ -95,8 +95,9 @@ impl Tool<'_> {
             )
         };
         if exit == Exit::Code(0) {
-            return Ok(());
+            return Ok(String::from_utf8_lossy(&out).into_owned());
         }
+        let said = [out, err].concat();
         let said = String::from_utf8_lossy(&said);
         let lines: Vec<_> = said
             .lines()
