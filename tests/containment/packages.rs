@@ -38,19 +38,24 @@ async fn a_basic_child_can_read_installed_packages_and_put_nothing_in_their_plac
         spawner.hide(vec![file, packages.join("own/installed.json")]);
         spawner.fix(packages.clone());
         let script = r#"
-            cat P/own/one/run
-            echo data >T/data/file && cat T/data/file
-            for it in 'mkdir P/victim' 'touch P/new' 'echo x >P/own/one/run' 'rm P/own/one/run' \
-                'mkdir P/own/two' 'mv P/own T/data/own' 'mv T/data P/victim' \
-                'ln P/own/one/run T/data/link && echo x >T/data/link' \
-                'mv P T/data/old' 'mv T/gateway T/old' 'cat P/own/installed.json' \
-                'umount P' 'mount -o remount,bind,rw P'
+            cat $RUN
+            echo data >$T/data/file && cat $T/data/file
+            for it in 'mkdir $P/victim' 'touch $P/new' 'echo x >$RUN' 'rm $RUN' \
+                'mkdir $P/own/two' 'mv $P/own $T/data/own' 'mv $T/data $P/victim' \
+                'ln $RUN $T/data/link && echo x >$T/data/link' \
+                'mv $P $T/data/old' 'mv $T/gateway $T/old' 'cat $P/own/installed.json' \
+                'umount $P' 'mount -o remount,bind,rw $P'
             do eval "$it" 2>/dev/null && echo "$it"; done
             echo end"#;
-        let script = script
-            .replace("P/", &format!("{}/", packages.display()))
-            .replace("P T", &format!("{} T", packages.display()))
-            .replace("T/", &format!("{}/", top.display()));
+        // What its command names is its own installation; another's is hidden.
+        let run = packages.join("own/one/run");
+        let named = format!(
+            "P='{}'; T='{}'; RUN='{}'",
+            packages.display(),
+            top.display(),
+            run.display()
+        );
+        let script = format!("{named}{script}");
         // Nothing there holds root to a number of processes.
         let root = nix::unistd::geteuid().is_root() && containment == Containment::Reaper;
         let nobody = root.then(|| User {
