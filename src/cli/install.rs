@@ -4,17 +4,13 @@
 //! either, unless `--allow-scripts` says so. Invariant: what is in use is whole: an installation is
 //! recorded by one rename when all of it is there, and the one before stays for those that run it.
 
+mod environment;
+mod files;
 mod steps;
 mod tool;
 
-use std::{
-    fs::{self, DirBuilder, File},
-    os::unix::fs::DirBuilderExt as _,
-    path::Path,
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
-use anyhow::Context as _;
 use nix::sys::stat::{Mode, umask};
 
 use crate::{
@@ -23,6 +19,7 @@ use crate::{
     config::{Config, Strictness},
     drain::Drain,
     package::{Place, Record, Spec},
+    pin::hidden::escape,
     sandbox::Profile,
 };
 
@@ -74,8 +71,12 @@ fn install(args: &InstallArgs, config: &Config, chosen: &[&BackendConfig]) -> an
     // Children of other users have to read it, and nobody else may change it.
     umask(Mode::from_bits_truncate(0o022));
     let folder = &config.packages;
-    make(folder).with_context(|| format!("can't make {}", folder.display()))?;
-    let _alone = lock(folder)?;
+    files::examine(folder)?;
+    for (backend, _) in &orders {
+        files::examine(&Place::of(folder, &backend.name).folder)?;
+    }
+    files::make(folder)?;
+    let _alone = files::lock(folder)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -84,8 +85,7 @@ fn install(args: &InstallArgs, config: &Config, chosen: &[&BackendConfig]) -> an
         let spawner = Spawner::new(drain.clone()).await?;
         for (backend, spec) in orders {
             let place = Place::of(folder, &backend.name);
-            make(&place.folder)
-                .with_context(|| format!("can't make {}", place.folder.display()))?;
+            files::make(&place.folder)?;
             let order = Order {
                 tool: Tool {
                     backend,
@@ -142,7 +142,10 @@ async fn one(args: &InstallArgs, order: &Order<'_>) -> bool {
     if !args.upgrade
         && let Some(record) = before.as_ref().filter(|record| order.is_met_by(record))
     {
-        life::say(&format!("{name}: is installed: {}\n", record.summary()));
+        life::say(&format!(
+            "{name}: is installed: {}\n",
+            escape(&record.summary())
+        ));
         return true;
     }
     life::say(&format!(
@@ -155,7 +158,9 @@ async fn one(args: &InstallArgs, order: &Order<'_>) -> bool {
             true
         }
         Err(error) => {
-            life::say(&format!("error: {name}: {error:#}\n"));
+            let text = format!("{error:#}");
+            let lines: Vec<_> = text.lines().map(escape).collect();
+            life::say(&format!("error: {name}: {}\n", lines.join("\n")));
             false
         }
     }
@@ -163,13 +168,13 @@ async fn one(args: &InstallArgs, order: &Order<'_>) -> bool {
 
 fn tell(order: &Order<'_>, before: Option<&Record>, now: &Record) {
     let name = &order.tool.backend.name;
-    life::say(&format!("{name}: installed {}\n", now.summary()));
+    life::say(&format!("{name}: installed {}\n", escape(&now.summary())));
     let unrun = order.unrun_scripts(now);
     if !unrun.is_empty() {
         life::say(&format!(
             "{name}: these have install scripts, which were not run: {}. If the server fails without \
              them: gatehouse install --backend {name} --upgrade --allow-scripts\n",
-            unrun.join(", ")
+            escape(&unrun.join(", "))
         ));
     }
     let changed = before.is_none_or(|before| before.digest != now.digest);
@@ -178,25 +183,4 @@ fn tell(order: &Order<'_>, before: Option<&Record>, now: &Record) {
             "{name}: it has pins, and is not what was pinned: gatehouse pin --backend {name}\n"
         ));
     }
-}
-
-/// A folder that others may look into.
-fn make(folder: &Path) -> std::io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o755).create(folder)
-}
-
-/// One installs at a time.
-fn lock(folder: &Path) -> anyhow::Result<File> {
-    let path = folder.join(".lock");
-    let file = fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .with_context(|| format!("can't write {}", path.display()))?;
-    if file.try_lock().is_err() {
-        life::say("waiting for another `gatehouse install`\n");
-        file.lock()?;
-    }
-    Ok(file)
 }

@@ -149,6 +149,9 @@ pub fn run_files(around: &Surroundings) -> io::Result<Vec<PathBuf>> {
     let mut files = vec![around.program.clone()];
     files.extend(script::interpreters(around)?);
     files.extend(script::scripts(around));
+    // A launcher of uv's may name a shell, which starts this one.
+    let python = around.installed.as_ref().map(|at| at.join("bin/python"));
+    files.extend(python.filter(|python| python.exists()));
     Ok(files)
 }
 

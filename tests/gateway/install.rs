@@ -6,7 +6,7 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -198,6 +198,11 @@ async fn the_installer_gets_the_operators_environment_and_nothing_of_it_reaches_
     let calls = tools.read("npm.calls");
     assert!(calls.starts_with("install "), "{calls}");
     assert!(calls.contains("--ignore-scripts=true"), "{calls}");
+    // Of what is no package of a registry npm runs git, and what that finds.
+    assert!(
+        calls.contains("--allow-git=none --allow-remote=none --git=/nonexistent/git"),
+        "{calls}"
+    );
     // The child reads the lock file, and addresses may hold credentials.
     assert!(
         calls.contains("--omit-lockfile-registry-resolved=true"),
@@ -261,7 +266,15 @@ async fn only_what_was_installed_for_this_command_is_run() {
     install(&["install", "--upgrade", "--allow-scripts"]);
     assert_eq!(calls(), before + 2);
     assert!(tools.read("npm.calls").contains("--ignore-scripts=false"));
-    assert_eq!(installations(&rig), 2, "the one in use and the one before");
+    assert!(
+        !tools
+            .read("npm.calls")
+            .lines()
+            .last()
+            .expect("a call")
+            .contains("--allow-git")
+    );
+    assert_eq!(installations(&rig), 4, "those before were in use today");
 }
 
 #[tokio::test]
@@ -300,7 +313,7 @@ async fn several_at_once_end_with_one_that_is_whole() {
     }
     let (code, said) = tools.run(&["check"], rig.folder());
     assert_eq!(code, Some(0), "{said}");
-    assert_eq!(installations(&rig), 2);
+    assert_eq!(installations(&rig), 3, "each one was in use");
 }
 
 #[tokio::test]
@@ -437,4 +450,103 @@ async fn what_cant_be_installed_is_said_in_words() {
         said.contains("`uvx` needs `uv`, which is not on PATH"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn nothing_that_is_not_ours_is_removed_or_written_to() {
+    let tools = Tools::new();
+    let rig = tools.rig(&fragment("server@1", "basic")).await;
+    let place = rig.folder().join("gatehouse-packages/m");
+    fs::create_dir_all(place.join("photos")).expect("a folder");
+    fs::create_dir_all(place.join("0123456789abcdef")).expect("a folder");
+    fs::write(place.join("photos/file"), "").expect("a file");
+    let precious = rig.folder().join("precious");
+    fs::write(&precious, "precious").expect("a file");
+    symlink(&precious, place.join("installed.new")).expect("a link");
+    for _ in 0..2 {
+        let (code, said) = tools.run(&["install", "--upgrade"], rig.folder());
+        assert_eq!(code, Some(0), "{said}");
+    }
+    assert!(place.join("photos/file").exists());
+    assert!(place.join("0123456789abcdef").exists());
+    assert_eq!(fs::read_to_string(&precious).expect("a file"), "precious");
+
+    // A place that a child could have put there leads nowhere.
+    fs::remove_dir_all(&place).expect("a folder");
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    symlink(elsewhere.path(), &place).expect("a link");
+    let refused = |what: &str| {
+        let (code, said) = tools.run(&["install"], rig.folder());
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(what), "{said}");
+    };
+    let calls = tools.read("npm.calls");
+    refused("is a link");
+    assert_eq!(fs::read_dir(elsewhere.path()).expect("it").count(), 0);
+    fs::remove_file(&place).expect("a link");
+    fs::create_dir(&place).expect("a folder");
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o777)).expect("a mode");
+    refused("others can change");
+    assert_eq!(fs::read_dir(&place).expect("a folder").count(), 0);
+    assert_eq!(tools.read("npm.calls"), calls, "npm was not run");
+}
+
+/// Makes an environment whose Python does nothing, and a package in it.
+const UV: &str = r#"#!/bin/sh
+echo "$*" >>TOOLS/uv.calls
+for last; do :; done
+if [ "$1" = venv ]; then
+  mkdir -p "$last/bin"
+  echo "home = /usr/bin" >"$last/pyvenv.cfg"
+  ln -s /bin/true "$last/bin/python"
+  exit
+fi
+python=$5
+folder=${python%/bin/python}
+mkdir -p "$folder/lib/python3/site-packages/server-1.dist-info"
+printf '#!/bin/sh\nexec MISBEHAVE "$@"\n' >"$folder/bin/server"
+chmod 755 "$folder/bin/server"
+cd "$folder" && . TOOLS/more
+"#;
+
+#[tokio::test]
+async fn a_wheel_can_t_put_itself_in_the_place_of_its_environment() {
+    let tools = Tools::new();
+    tools.script("uv", UV);
+    tools.script("uvx", NPX);
+    let text = fragment("server@1", "basic").replace("\"npx\", \"-y\"", "\"uvx\"");
+    let rig = tools.rig(&text).await;
+    let install = |more: &str, code: i32, wanted: &str| {
+        tools.script("more", more);
+        let (found, said) = tools.run(&["install", "--upgrade"], rig.folder());
+        assert_eq!(found, Some(code), "{said}");
+        assert!(said.contains(wanted), "{said}");
+        assert!(!said.contains('\u{1b}'), "{said:?}");
+    };
+    for (more, named) in [
+        ("printf 'home = /var/lib/x\\n' >>pyvenv.cfg", "`pyvenv.cfg`"),
+        ("touch bin/pyvenv.cfg", "`bin/pyvenv.cfg`"),
+        ("rm bin/python; cp /bin/true bin/python", "`bin/python`"),
+        (
+            "mkdir lib/python3/site-packages/x-$(printf '\\033')c.dist-info",
+            "x \\u{001B}c",
+        ),
+    ] {
+        install(more, 1, named);
+    }
+    assert_eq!((record(&rig), installations(&rig)), (None, 0));
+    let forged =
+        r#"{"packages":{"":{},"node_modules/forged":{"version":"9","hasInstallScript":true}}}"#;
+    install(
+        &format!("echo '{forged}' >package-lock.json"),
+        0,
+        "m: installed server 1\n",
+    );
+    assert!(
+        tools
+            .read("uv.calls")
+            .contains("--no-compile-bytecode --no-build")
+    );
+    let packages = &record(&rig).expect("a record")["packages"];
+    assert_eq!(packages, &json!(["server 1"]));
 }

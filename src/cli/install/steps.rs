@@ -2,21 +2,23 @@
 //!
 //! Invariant: the folder has its last byte before the record names it, and one that failed is gone.
 
-use std::{
-    fs::{self, File, Permissions},
-    io::{self, Write as _},
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use anyhow::Context as _;
 
 use crate::{
     package::{Place, Record, Runner, Spec, main_program},
-    pin::origin::{self, Cache},
+    pin::{
+        hidden::escape,
+        origin::{self, Cache},
+    },
 };
 
-use super::tool::{Step, Tool};
+use super::{
+    environment::Environment,
+    files,
+    tool::{Step, Tool},
+};
 
 /// What is to be installed, and where.
 pub(super) struct Order<'a> {
@@ -48,20 +50,25 @@ impl Order<'_> {
 
     /// Installs, records, and removes what nobody can be running any more.
     pub(super) async fn carry_out(&self, before: Option<&Record>) -> anyhow::Result<Record> {
-        let number = getrandom::u64().map_err(io::Error::other)?;
-        let folder = self.place.folder.join(format!("{number:016x}"));
-        fs::create_dir(&folder).with_context(|| format!("can't make {}", folder.display()))?;
+        let place = &self.place.folder;
+        let folder =
+            files::begin(place).with_context(|| format!("can't write in {}", place.display()))?;
         let record = match self.fill(&folder).await {
             Ok(record) => record,
             Err(error) => {
-                let _ = fs::remove_dir_all(&folder);
+                files::discard(&folder);
                 return Err(error);
             }
         };
+        if let Some(before) = before {
+            files::retire(&place.join(&before.folder));
+        }
         let path = self.place.record();
-        replace(&path, &record.text())
+        files::replace(&path, &record.text())
             .with_context(|| format!("can't write {}", path.display()))?;
-        self.sweep(&[Some(&record), before]);
+        let kept = [Some(&record), before].into_iter().flatten();
+        let kept: Vec<_> = kept.map(|record| &*record.folder).collect();
+        files::sweep(place, &kept);
         Ok(record)
     }
 
@@ -77,7 +84,7 @@ impl Order<'_> {
             #[serde(default)]
             has_install_script: bool,
         }
-        if record.scripts {
+        if record.scripts || self.spec.runner != Runner::Npm {
             return Vec::new();
         }
         let folder = self.place.folder.join(&record.folder);
@@ -100,9 +107,12 @@ impl Order<'_> {
             Runner::Npm => self.with_npm(folder).await?,
             Runner::Uv => self.with_uv(folder).await?,
         };
-        settle(folder).context("can't close its files to others")?;
+        files::settle(folder).context("can't close its files to others")?;
         let (mut packages, digest) =
             origin::installed(folder, &Cache::default()).map_err(anyhow::Error::msg)?;
+        if let Some(line) = packages.iter().find(|line| escape(line) != **line) {
+            anyhow::bail!("a package's name can't be shown as it is: {}", escape(line));
+        }
         let wanted = plain(&self.spec.name);
         let is_main = |line: &String| plain(line.split(' ').next().unwrap_or("")) == wanted;
         packages.sort_by_key(|line| !is_main(line));
@@ -123,10 +133,20 @@ impl Order<'_> {
         )?;
         let mut arguments: Vec<_> = NPM.iter().map(|word| (*word).to_owned()).collect();
         arguments.push(format!("--ignore-scripts={}", !self.scripts));
+        if !self.scripts {
+            arguments.extend(REGISTRIES_ONLY.iter().map(|word| (*word).to_owned()));
+        }
         arguments.extend(self.spec.options.iter().cloned());
         arguments.push("--".to_owned());
         arguments.extend(self.spec.packages.iter().cloned());
-        self.step(npm, arguments, folder).await?;
+        let closed: &[_] = if self.scripts { &[] } else { &[NO_GIT] };
+        let step = Step {
+            program: npm,
+            arguments,
+            folder,
+            env: closed.to_vec(),
+        };
+        self.tool.run(&step).await?;
         let modules = folder.join("node_modules");
         let program = match &self.spec.program {
             Some(program) => program.clone(),
@@ -164,9 +184,12 @@ impl Order<'_> {
         arguments.push(shown.clone());
         // From the root, so that no project's settings are found on the way up.
         self.step(uv.clone(), arguments, root).await?;
+        let environment = Environment::read(folder).context("`uv` made no environment")?;
         let mut arguments = words(&["pip", "install", "--quiet", "--python", &python]);
         // Not as links to files of a cache that others may change.
         arguments.push("--link-mode=copy".to_owned());
+        // It would run code that packages bring along.
+        arguments.push("--no-compile-bytecode".to_owned());
         if !self.scripts {
             arguments.push("--no-build".to_owned());
         }
@@ -174,6 +197,7 @@ impl Order<'_> {
         arguments.push("--".to_owned());
         arguments.extend(self.spec.packages.iter().cloned());
         self.step(uv, arguments, root).await?;
+        environment.examine()?;
         self.compile(&python, folder).await?;
         let program = self.spec.program.as_deref().unwrap_or(&self.spec.name);
         self.found(folder, "bin", program)
@@ -228,23 +252,6 @@ impl Order<'_> {
         let package = &self.spec.name;
         anyhow::bail!("{package} has no program `{name}`: {}", choice(&names))
     }
-
-    /// Removes all folders but those of the records.
-    fn sweep(&self, kept: &[Option<&Record>]) {
-        let names: Vec<_> = kept
-            .iter()
-            .flatten()
-            .map(|record| &*record.folder)
-            .collect();
-        let entries = fs::read_dir(&self.place.folder).into_iter().flatten();
-        for entry in entries.flatten() {
-            let folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            let keep = names.iter().any(|name| entry.file_name() == **name);
-            if folder && !keep {
-                let _ = fs::remove_dir_all(entry.path());
-            }
-        }
-    }
 }
 
 fn choice(names: &[String]) -> String {
@@ -257,35 +264,6 @@ fn choice(names: &[String]) -> String {
 /// As names of Python packages are compared; names of npm's stay apart.
 fn plain(name: &str) -> String {
     name.to_ascii_lowercase().replace(['-', '.'], "_")
-}
-
-/// Everybody may read it all, nobody else may write.
-fn settle(folder: &Path) -> io::Result<()> {
-    let mut folders: Vec<PathBuf> = vec![folder.to_owned()];
-    while let Some(at) = folders.pop() {
-        fs::set_permissions(&at, Permissions::from_mode(0o755))?;
-        for entry in fs::read_dir(&at)? {
-            let entry = entry?;
-            let kind = entry.file_type()?;
-            if kind.is_dir() {
-                folders.push(entry.path());
-            } else if kind.is_file() {
-                let runs = entry.metadata()?.permissions().mode() & 0o111 != 0;
-                let mode = if runs { 0o755 } else { 0o644 };
-                fs::set_permissions(entry.path(), Permissions::from_mode(mode))?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Puts a whole file in the place of the old one.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let mut file = File::create(&temporary)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
 }
 
 /// How npm installs, whatever its settings are.
@@ -306,6 +284,14 @@ const NPM: &[&str] = &[
     "--no-update-notifier",
     "--loglevel=error",
 ];
+/// What isn't from a registry is built where it is fetched, with the settings that it brings along.
+/// An npm that doesn't know the first two has no git, nor has one that it runs.
+const REGISTRIES_ONLY: &[&str] = &[
+    "--allow-git=none",
+    "--allow-remote=none",
+    "--git=/nonexistent/git",
+];
+const NO_GIT: (&str, &str) = ("npm_config_git", "/nonexistent/git");
 const COMPILED: [&str; 2] = ["--invalidation-mode", "checked-hash"];
 /// What an environment has of its own.
 const ENVIRONMENT: &[&str] = &["python", "activate", "deactivate", "pydoc"];

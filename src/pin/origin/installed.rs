@@ -17,12 +17,13 @@ use crate::pin::Digest;
 /// # Errors
 /// What can't be read.
 pub fn packages(folder: &Path, cache: &Cache) -> Found {
-    let lock = folder.join("package-lock.json");
-    let mut packages = if lock.exists() {
-        let lock = text(&lock).map_err(|error| format!("its package-lock.json: {error}"))?;
-        npx::all(&lock)?
-    } else {
+    // A wheel may bring a lock file along; an npm package puts nothing beside `node_modules`.
+    let mut packages = if folder.join("pyvenv.cfg").exists() {
         uvx::all(folder)
+    } else {
+        let lock = text(&folder.join("package-lock.json"))
+            .map_err(|error| format!("its package-lock.json: {error}"))?;
+        npx::all(&lock)?
     };
     if packages.is_empty() {
         return Err("there is no package in its folder".to_owned());
