@@ -27,6 +27,7 @@ use crate::{
     http::{self, Served, Server, Snapshot, metadata::Metadata, origin::Origins},
     limit::{BackendLimits, Logins, Rates},
     listener::{self, Accepted, Listener},
+    package,
     policy::Accesses,
     session::{self, table::Table},
     tls::{self, Acceptor},
@@ -86,6 +87,8 @@ impl Gateway {
             .await
             .context("can't contain children")?;
         spawner.hide(config.own_files.clone());
+        package::make_folder(&config.packages);
+        spawner.fix(config.packages.clone());
         tell_sandboxes(&config, &spawner);
         let spawner = Arc::new(spawner);
         let addresses = listener.local_addrs();

@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use self::{
     npx::main_program,
-    place::{FOLDER, Flaw, Place, alterable, out_of_reach},
+    place::{FOLDER, Flaw, Place, alterable, make_folder, out_of_reach},
     record::Record,
 };
 

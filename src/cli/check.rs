@@ -65,6 +65,7 @@ fn means(config: &Config) -> Result<Means, String> {
             Err(error) => return Err(format!("error: can't contain children: {error}\n")),
         };
         spawner.hide(config.own_files.clone());
+        spawner.fix(config.packages.clone());
         let mut errors = String::new();
         for entry in &config.backends {
             let name = &entry.config.name;

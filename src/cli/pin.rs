@@ -16,6 +16,7 @@ use crate::{
     cli::{PinArgs, USAGE, life},
     config::{Config, Strictness},
     drain::Drain,
+    package,
     pin::{Lock, Locked, lock},
 };
 
@@ -62,7 +63,7 @@ fn pin(args: &PinArgs, config: &Config, chosen: &[&BackendConfig]) -> anyhow::Re
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let found = runtime.block_on(see(chosen, config.own_files.clone()))?;
+    let found = runtime.block_on(see(chosen, config))?;
     let mut new = old.clone().unwrap_or_default();
     new.backends.retain(|name, _| {
         config
@@ -82,13 +83,12 @@ fn pin(args: &PinArgs, config: &Config, chosen: &[&BackendConfig]) -> anyhow::Re
 }
 
 /// Runs each backend once, one after the other.
-async fn see(
-    chosen: &[&BackendConfig],
-    own_files: Vec<PathBuf>,
-) -> anyhow::Result<Vec<(String, Locked)>> {
+async fn see(chosen: &[&BackendConfig], config: &Config) -> anyhow::Result<Vec<(String, Locked)>> {
     let drain = Drain::new();
     let spawner = Spawner::new(drain.clone()).await?;
-    spawner.hide(own_files);
+    spawner.hide(config.own_files.clone());
+    package::make_folder(&config.packages);
+    spawner.fix(config.packages.clone());
     let mut found = Vec::new();
     let mut failed = Vec::new();
     for backend in chosen {

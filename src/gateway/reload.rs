@@ -16,6 +16,7 @@ use crate::{
     http::{self, Served, Snapshot},
     limit::BackendLimits,
     listener::Listener,
+    package,
     policy::Accesses,
     session::EndReason,
     tls::{Acceptor, Reload},
@@ -77,6 +78,8 @@ fn apply(shared: &Arc<Shared>, config: Config) -> anyhow::Result<()> {
         shared.clone().accept();
     }
     shared.spawner.hide(config.own_files.clone());
+    package::make_folder(&config.packages);
+    shared.spawner.fix(config.packages.clone());
     replace(shared, &before, &config);
     *shared.config.lock() = config;
     tracing::info!("configuration reloaded");

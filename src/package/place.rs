@@ -8,7 +8,7 @@
 use std::{
     fs::{self, Metadata},
     io,
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
@@ -30,6 +30,21 @@ pub enum Flaw {
     /// Others than the gateway's user and root could have changed it.
     #[error("others than its owner can change {}", .0.display())]
     Alterable(PathBuf),
+}
+
+/// Makes the folder of all, where it is missing: a child that makes it chooses what is run from there.
+pub fn make_folder(packages: &Path) {
+    if packages.as_os_str().is_empty() || packages.symlink_metadata().is_ok() {
+        return;
+    }
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(packages);
+    if let Err(error) = made {
+        // Whoever may not, has children that may not.
+        tracing::debug!(%error, path = %packages.display(), "no folder for packages was made");
+    }
 }
 
 impl Place {

@@ -24,7 +24,7 @@ pub(super) enum Kind {
 /// any capability.
 pub(super) fn grants(plan: &Plan, root: bool) -> Result<Vec<(PathBuf, Kind)>, Refused> {
     let mut found = Vec::new();
-    walk(Path::new("/"), &plan.masked, &mut found).map_err(Refused::at(
+    walk(Path::new("/"), &plan.masked, &plan.fixed, &mut found).map_err(Refused::at(
         "listing what is beside the gateway's own files",
     ))?;
     if found.len() > MOST {
@@ -37,7 +37,8 @@ pub(super) fn grants(plan: &Plan, root: bool) -> Result<Vec<(PathBuf, Kind)>, Re
         (false, false) => &[],
     };
     for (path, kind) in &mut found {
-        if looked_at.iter().any(|look| path.starts_with(look)) {
+        let fixed = |path: &Path| plan.fixed.iter().any(|place| path.starts_with(place));
+        if fixed(path) || looked_at.iter().any(|look| path.starts_with(look)) {
             *kind = Kind::Looking;
         }
     }
@@ -49,8 +50,13 @@ pub(super) fn grants(plan: &Plan, root: bool) -> Result<Vec<(PathBuf, Kind)>, Re
     Ok(found)
 }
 
-/// Everything in `folder` that neither is one of `masked` nor holds one.
-fn walk(folder: &Path, masked: &[OsString], found: &mut Vec<(PathBuf, Kind)>) -> io::Result<()> {
+/// Everything in `folder` that neither is one of `masked` nor holds one, nor one of `fixed`.
+fn walk(
+    folder: &Path,
+    masked: &[OsString],
+    fixed: &[OsString],
+    found: &mut Vec<(PathBuf, Kind)>,
+) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let path = entry.path();
@@ -58,8 +64,10 @@ fn walk(folder: &Path, masked: &[OsString], found: &mut Vec<(PathBuf, Kind)>) ->
         if entry.file_type()?.is_symlink() || masked.iter().any(|own| Path::new(own) == path) {
             continue;
         }
-        if masked.iter().any(|own| Path::new(own).starts_with(&path)) {
-            walk(&path, masked, found)?;
+        let above = |own: &OsString| Path::new(own).starts_with(&path);
+        let holds = |own: &OsString| above(own) && Path::new(own) != path;
+        if masked.iter().any(above) || fixed.iter().any(holds) {
+            walk(&path, masked, fixed, found)?;
         } else {
             found.push((path, Kind::Everything));
         }
@@ -96,9 +104,16 @@ mod tests {
         std::os::unix::fs::symlink(top.join("a"), top.join("link")).unwrap();
         let mut found = Vec::new();
         let masked = [top.join("a/own").into(), top.join("a/to-come").into()];
-        walk(&top, &masked, &mut found).unwrap();
-        let mut paths: Vec<_> = found.into_iter().map(|(path, _)| path).collect();
+        walk(&top, &masked, &[], &mut found).unwrap();
+        let mut paths: Vec<_> = found.drain(..).map(|(path, _)| path).collect();
         paths.sort();
         assert_eq!(paths, ["a/file", "a/other", "b"].map(|name| top.join(name)));
+        // What is fixed is named by itself, so that its folder is not granted with it.
+        let fixed = [top.join("a/other").into()];
+        walk(&top, &[], &fixed, &mut found).unwrap();
+        let mut paths: Vec<_> = found.into_iter().map(|(path, _)| path).collect();
+        paths.sort();
+        let expected = ["a/file", "a/other", "a/own", "b"];
+        assert_eq!(paths, expected.map(|name| top.join(name)));
     }
 }

@@ -35,7 +35,9 @@ pub fn confine(plan: &Plan) -> Result<(), Refused> {
     nix::sys::prctl::set_no_new_privs().map_err(Refused::at("giving up new privileges"))?;
     if plan.strict {
         landlock::apply(plan)?;
-    } else if !plan.namespaces && (root || plan.grouped || !plan.masked.is_empty()) {
+    } else if !plan.namespaces
+        && (root || plan.grouped || !plan.masked.is_empty() || !plan.fixed.is_empty())
+    {
         landlock::hide(plan, root)?;
     }
     seccomp::apply(plan.strict.then_some(plan.network))

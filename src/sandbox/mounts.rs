@@ -14,6 +14,7 @@ use std::{
 
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
+    sys::statvfs::{FsFlags, statvfs},
     unistd,
 };
 
@@ -29,6 +30,8 @@ pub(super) fn arrange(plan: &Plan, root: bool) -> Result<(), Refused> {
     if let Some(tmp) = &plan.tmp {
         private_tmp(Path::new(tmp), plan)?;
     }
+    hold_ancestors(plan)?;
+    fix(plan)?;
     if !plan.masked.is_empty() {
         mask(plan)?;
     }
@@ -103,7 +106,6 @@ fn mask(plan: &Plan) -> Result<(), Refused> {
     fs::set_permissions(&folder, closed).map_err(unmade())?;
     let read_only = flags | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
     mount(NONE, stage, NONE, read_only, NONE).map_err(failed())?;
-    hold_ancestors(plan)?;
     for path in plan.masked.iter().map(Path::new) {
         // What is gone by now needs no mask.
         let meta = match fs::symlink_metadata(path) {
@@ -116,7 +118,24 @@ fn mask(plan: &Plan) -> Result<(), Refused> {
     umount2(stage, MntFlags::MNT_DETACH).map_err(failed())
 }
 
-/// Makes a mount of each folder on the way to what is masked: a mount can't be renamed, while a
+/// Makes folders read-only. What else is mounted in one is covered by it.
+fn fix(plan: &Plan) -> Result<(), Refused> {
+    let failed = || Refused::at("closing the folder of installed packages");
+    for path in plan.fixed.iter().map(Path::new) {
+        mount(Some(path), path, NONE, MsFlags::MS_BIND, NONE).map_err(failed())?;
+        // What holds of it already may not be given up in a namespace.
+        let known = statvfs(path).map_err(failed())?.flags();
+        let kept = KEPT
+            .iter()
+            .filter(|(known_as, _)| known.contains(*known_as));
+        let flags = kept.fold(MsFlags::MS_RDONLY, |flags, (_, flag)| flags | *flag);
+        let remount = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flags;
+        mount(NONE, path, NONE, remount, NONE).map_err(failed())?;
+    }
+    Ok(())
+}
+
+/// Makes a mount of each folder on the way to what is masked or fixed: a mount can't be renamed, while a
 /// folder that holds one can, and another be put in its place for the gateway to read.
 fn hold_ancestors(plan: &Plan) -> Result<(), Refused> {
     let failed = || Refused::at("holding the folders of the gateway's own files");
@@ -124,6 +143,7 @@ fn hold_ancestors(plan: &Plan) -> Result<(), Refused> {
     let held: BTreeSet<&Path> = plan
         .masked
         .iter()
+        .chain(&plan.fixed)
         .flat_map(|path| Path::new(path).ancestors().skip(1))
         .filter(|folder| folder.parent().is_some())
         .collect();
@@ -196,6 +216,16 @@ fn private_dev() -> std::io::Result<()> {
     )?;
     Ok(())
 }
+
+/// How a file system is mounted, as it says and as it is told.
+const KEPT: &[(FsFlags, MsFlags)] = &[
+    (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
+    (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+    (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+    (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
+    (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
+    (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
+];
 
 /// Of character devices only those that give nothing away.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];

@@ -45,6 +45,18 @@ pub(super) fn refuse_covered(granted: &[PathBuf], own_files: &[PathBuf]) -> Resu
     })
 }
 
+/// Refuses a grant to write where packages are installed: a child would choose what is run next.
+pub(super) fn refuse_writable(write: &[PathBuf], packages: Option<&Path>) -> Result<(), Refused> {
+    let own: Vec<_> = packages.map(Path::to_owned).into_iter().collect();
+    covered(write, &own).map_or(Ok(()), |(path, _)| {
+        Err(Refused::new(format!(
+            "{} may be written, and so could the folder of installed packages: a child would choose \
+             what is started the next time",
+            path.display()
+        )))
+    })
+}
+
 /// What to mask so that a child can't open any: the folder that a file stands in, so that one that
 /// takes its place is hidden too; the file alone where the child may need the folder.
 pub(super) fn masks(own_files: &[PathBuf], command: &Command<'_>) -> Vec<PathBuf> {

@@ -24,6 +24,8 @@ pub struct Machine {
     pub uid: u32,
     /// Files and folders that are the gateway's own.
     pub own_files: Vec<PathBuf>,
+    /// The folder of what is run the next time: no child may write there.
+    pub packages: Option<PathBuf>,
 }
 
 /// The command that is to be confined.
@@ -56,6 +58,8 @@ pub struct Plan {
     pub(super) write: Vec<OsString>,
     /// Replaced by something that nobody can open.
     pub(super) masked: Vec<OsString>,
+    /// Can be read, and not changed.
+    pub(super) fixed: Vec<OsString>,
     pub(super) tmp: Option<OsString>,
     pub(super) network: Network,
     pub(super) user: Option<(u32, u32)>,
@@ -104,6 +108,7 @@ impl Plan {
         let masked = if strict {
             let granted = [&runtime[..], &config.read, &config.write].concat();
             own_files::refuse_covered(&granted, &machine.own_files)?;
+            own_files::refuse_writable(&config.write, machine.packages.as_deref())?;
             Vec::new()
         } else {
             let masks = own_files::masks(&machine.own_files, command);
@@ -112,6 +117,9 @@ impl Plan {
             }
             masks
         };
+        let fixed = machine.packages.iter().filter(|_| !strict);
+        // Where it could not be made, a child of the same user can't make it either.
+        let fixed: Vec<_> = fixed.filter_map(|path| path.canonicalize().ok()).collect();
         let shared = command.shared;
         let group_holds_memory = shared.is_some_and(|shared| shared.memory.is_some());
         let seconds = |time: std::time::Duration| time.as_secs().max(1);
@@ -122,6 +130,7 @@ impl Plan {
             read: names(&config.read),
             write: names(&config.write),
             masked: names(&masked),
+            fixed: names(&fixed),
             tmp: command.tmp.filter(|_| strict).map(OsString::from),
             network: config.network,
             user,

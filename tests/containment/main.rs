@@ -11,6 +11,7 @@ mod escape;
 mod host;
 mod launch;
 mod observe;
+mod packages;
 mod sandbox;
 mod together;
 

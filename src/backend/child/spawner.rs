@@ -65,6 +65,7 @@ pub struct Spawner {
     containment: Containment,
     own_proc: bool,
     own_files: Arc<Mutex<Vec<PathBuf>>>,
+    packages: Arc<Mutex<Option<PathBuf>>>,
     /// Where it makes control groups, or why it makes none.
     groups: Arc<Result<Place, String>>,
     tasks: Drain,
@@ -99,6 +100,7 @@ impl Spawner {
             containment: strongest,
             own_proc: false,
             own_files: Arc::default(),
+            packages: Arc::default(),
             // Before there is a child, which would be in the way.
             groups: Arc::new(Place::find()),
             tasks,
@@ -125,6 +127,7 @@ impl Spawner {
             containment,
             own_proc: containment == Containment::Namespace,
             own_files: Arc::default(),
+            packages: Arc::default(),
             groups: Arc::new(Place::find()),
             tasks,
         }
@@ -140,6 +143,12 @@ impl Spawner {
     /// for children that are started from now on.
     pub fn hide(&self, own_files: Vec<PathBuf>) {
         *self.own_files.lock() = own_files;
+    }
+
+    /// Names the folder of installed packages, which no sandboxed child may change. It holds for
+    /// children that are started from now on; one that isn't there could be made by a child.
+    pub fn fix(&self, packages: PathBuf) {
+        *self.packages.lock() = Some(packages).filter(|path| !path.as_os_str().is_empty());
     }
 
     /// Starts the command of `config`.
@@ -224,6 +233,7 @@ impl Spawner {
             namespaces: self.containment == Containment::Namespace,
             uid,
             own_files: self.own_files.lock().clone(),
+            packages: self.packages.lock().clone(),
         };
         let plan = Plan::new(sandbox, &command, &machine)?;
         spec.sandbox = plan.map(|plan| plan.encode()).transpose()?;
