@@ -106,7 +106,10 @@ pub(super) fn start(mut backend: BackendEntry, front: Front) -> ExitCode {
 /// A configuration under which no child can read the key's file.
 fn hiding(parts: Parts, key_file: Option<PathBuf>) -> Result<Config, Exposed> {
     let mut config = Config::without_file(parts)?;
-    config.own_files.extend(key_file);
+    // A pipe, as of `<(…)`, has nothing more to give.
+    config
+        .own_files
+        .extend(key_file.filter(|file| file.is_file()));
     Ok(config)
 }
 

@@ -26,6 +26,11 @@ pub(super) fn refuse_writable(config: &Config, around: &Surroundings) -> Result<
         .filter(|path| path.is_dir())
         .collect();
     folders.extend(around.installed.clone());
+    folders.extend(files.iter().flat_map(|file| modules_above(file)));
+    let started_in = module(around).map(|name| {
+        folders.extend(Some(around.cwd.join(name)).filter(|folder| folder.is_dir()));
+        real(&around.cwd)
+    });
     for granted in write {
         let place = real(granted);
         let inside = |file: &&PathBuf| held(file).iter().any(|path| path.starts_with(&place));
@@ -34,7 +39,8 @@ pub(super) fn refuse_writable(config: &Config, around: &Surroundings) -> Result<
             folder.starts_with(&place) || place.starts_with(&folder)
         };
         let found = files.iter().find(inside);
-        if let Some(path) = found.or_else(|| folders.iter().find(beside)) {
+        let found = found.or_else(|| folders.iter().find(beside));
+        if let Some(path) = found.or(started_in.as_ref().filter(|cwd| cwd.starts_with(&place))) {
             return Err(SpawnError::Sandbox(Refused::new(format!(
                 "{} may be written, and so could {}: a child would choose what is started the next time",
                 granted.display(),
@@ -43,6 +49,36 @@ pub(super) fn refuse_writable(config: &Config, around: &Surroundings) -> Result<
         }
     }
     Ok(())
+}
+
+/// Where a script of Node's looks for packages: in each folder above it.
+fn modules_above(file: &Path) -> Vec<PathBuf> {
+    let real = real(file);
+    let folders = real.ancestors().skip(1);
+    folders
+        .map(|folder| folder.join("node_modules"))
+        .filter(|folder| folder.is_dir())
+        .collect()
+}
+
+/// The first part of the module that a Python is to run, which it looks for in its working
+/// directory first.
+fn module(around: &Surroundings) -> Option<&str> {
+    let program = around.program.file_name()?.to_str()?;
+    if !program.starts_with("python") && !program.starts_with("pypy") {
+        return None;
+    }
+    let mut words = around.argv.iter().skip(1).map(String::as_str);
+    while let Some(word) = words.next() {
+        match word {
+            "-m" => return words.next()?.split('.').next(),
+            "-W" | "-X" | "--check-hash-based-pycs" => words.next()?,
+            _ if word.starts_with("-m") => return word[2..].split('.').next(),
+            _ if word.starts_with('-') && word != "-c" => word,
+            _ => return None,
+        };
+    }
+    None
 }
 
 /// Where a file's name stands, and what it is a link to: both decide what is run.

@@ -60,7 +60,8 @@ fn digest(folder: &Path, path: &Path, cache: &Cache) -> io::Result<Digest> {
     let mut rest = content.as_slice();
     while let Some(at) = memchr::memmem::find(rest, name) {
         plain.extend_from_slice(&rest[..at]);
-        plain.push(b'.');
+        // No name has it: a file that says `.` is another one.
+        plain.push(b'\0');
         rest = &rest[at + name.len()..];
     }
     plain.extend_from_slice(rest);
@@ -69,3 +70,24 @@ fn digest(folder: &Path, path: &Path, cache: &Cache) -> io::Result<Digest> {
 
 /// A larger file is a program, and doesn't name its folder.
 const MAX_SCRIPT: u64 = 4 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_the_folder_is_told_from_what_stands_for_it() {
+        let digest_of = |line: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let folder = folder.path();
+            fs::create_dir(folder.join("bin")).unwrap();
+            let text = line.replace("FOLDER", &folder.display().to_string());
+            fs::write(folder.join("bin/server"), text).unwrap();
+            digest(folder, &folder.join("bin/server"), &Cache::default()).unwrap()
+        };
+        let named = digest_of("#!FOLDER/bin/python\n");
+        assert_eq!(named, digest_of("#!FOLDER/bin/python\n"));
+        assert_ne!(named, digest_of("#!./bin/python\n"));
+        assert_ne!(named, digest_of("#!/bin/python\n"));
+    }
+}
