@@ -63,6 +63,8 @@ async fn a_program_script_or_package_in_a_folder_that_may_be_written_is_not_star
     let data = at("data");
     let modules = at("app/node_modules/server/cache");
     fs::create_dir(&modules).expect("a folder");
+    let beside = at("app/node_modules/.cache");
+    fs::create_dir(&beside).expect("a folder");
     let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
     for (command, write) in [
         (vec![text(&at("data/server"))], &data),
@@ -71,11 +73,26 @@ async fn a_program_script_or_package_in_a_folder_that_may_be_written_is_not_star
         (vec![text(&at("data/link"))], &data),
         // Its packages are all that stands beside it.
         (vec![text(&at("app/node_modules/server/run"))], &modules),
+        // Node looks there for what a script asks for.
+        (vec![text(&at("app/server"))], &beside),
     ] {
         let command: Vec<_> = command.iter().map(String::as_str).collect();
         let rig = Rig::start(&fragment(&command, write)).await;
         refused(&rig).await;
     }
+}
+
+#[tokio::test]
+async fn a_module_is_not_looked_for_where_its_child_may_write() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let fragment = fragment(&["python3", "-m", "server"], folder.path());
+    let cwd = format!(
+        "command = [\"python3\", \"-m\", \"server\"]\ncwd = {:?}\n",
+        folder.path()
+    );
+    let fragment = fragment.replace("command = [\"python3\", \"-m\", \"server\"]\n", &cwd);
+    let rig = Rig::start(&fragment).await;
+    refused(&rig).await;
 }
 
 #[tokio::test]
