@@ -30,12 +30,8 @@ pub(super) fn grants(plan: &Plan, root: bool) -> Result<Vec<(PathBuf, Kind)>, Re
     if found.len() > MOST {
         return Err(Refused::new(CROWDED));
     }
-    let looked_at: &[&str] = match (root, plan.grouped) {
-        (true, _) => &["/proc", "/sys"],
-        // A child of the user to whom control groups are delegated would let itself out.
-        (false, true) => &["/sys"],
-        (false, false) => &[],
-    };
+    // A child of the user to whom control groups are delegated would let itself out, or end others.
+    let looked_at: &[&str] = if root { &["/proc", "/sys"] } else { &["/sys"] };
     for (path, kind) in &mut found {
         let fixed = |path: &Path| plan.fixed.iter().any(|place| path.starts_with(place));
         if fixed(path) || looked_at.iter().any(|look| path.starts_with(look)) {

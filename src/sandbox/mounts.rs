@@ -35,7 +35,7 @@ pub(super) fn arrange(plan: &Plan, root: bool) -> Result<(), Refused> {
     if !plan.masked.is_empty() {
         mask(plan)?;
     }
-    if plan.grouped {
+    if plan.grouped || !plan.strict {
         close_groups()?;
     }
     if root && !plan.strict {
@@ -45,7 +45,7 @@ pub(super) fn arrange(plan: &Plan, root: bool) -> Result<(), Refused> {
 }
 
 /// Control groups can be seen and not changed: a child of the user to whom they are delegated would
-/// let itself out.
+/// let itself out, or end others in theirs.
 fn close_groups() -> Result<(), Refused> {
     let mounts = fs::read_to_string("/proc/self/mountinfo");
     let mounts = mounts.map_err(Refused::at("looking for control groups"))?;
@@ -58,6 +58,8 @@ fn close_groups() -> Result<(), Refused> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | flags;
     for place in groups {
+        // As the kernel writes a space.
+        let place = &*place.replace("\\040", " ");
         // Under another mount it is out of reach.
         if !Path::new(place).exists() {
             continue;
