@@ -1,8 +1,9 @@
 //! Keeping children from the gateway's own files: configuration, keys, locks, audit log, secrets.
 //!
 //! Owns the question which paths reach them. It must never open one of them. Invariants: with
-//! `strict` nothing is granted from which one of them can be reached; with `basic` each that is
-//! there when the child starts is masked; with neither can a child put another in its place.
+//! `strict` nothing is granted from which one of them can be reached; each that is there when the
+//! child starts is masked, with `strict` where there are namespaces; with neither can a child put
+//! another in its place.
 
 use std::{
     collections::BTreeSet,
@@ -58,8 +59,13 @@ pub(super) fn refuse_writable(write: &[PathBuf], packages: Option<&Path>) -> Res
 }
 
 /// What to mask so that a child can't open any: the folder that a file stands in, so that one that
-/// takes its place is hidden too; the file alone where the child may need the folder.
-pub(super) fn masks(own_files: &[PathBuf], command: &Command<'_>) -> Vec<PathBuf> {
+/// takes its place is hidden too; the file alone where the child may need the folder, or something in
+/// it is granted.
+pub(super) fn masks(
+    own_files: &[PathBuf],
+    command: &Command<'_>,
+    granted: &[PathBuf],
+) -> Vec<PathBuf> {
     let mut masks = BTreeSet::new();
     for file in own_files {
         let real = real(file);
@@ -67,7 +73,7 @@ pub(super) fn masks(own_files: &[PathBuf], command: &Command<'_>) -> Vec<PathBuf
             let Some(folder) = place.parent() else {
                 continue;
             };
-            if is_needed(folder, command) {
+            if holds_any(folder, granted) || is_needed(folder, command) {
                 masks.insert(real.clone());
             } else {
                 masks.insert(self::real(folder));
@@ -103,6 +109,13 @@ pub(super) fn refuse_loose_links(own_files: &[PathBuf], masks: &[PathBuf]) -> Re
             link.display()
         )))
     })
+}
+
+fn holds_any(folder: &Path, granted: &[PathBuf]) -> bool {
+    let real_folder = real(folder);
+    granted
+        .iter()
+        .any(|place| place.starts_with(folder) || real(place).starts_with(&real_folder))
 }
 
 /// Whether a child may have business in a folder: the system has, or its command speaks of it.

@@ -109,9 +109,14 @@ impl Plan {
             let granted = [&runtime[..], &config.read, &config.write].concat();
             own_files::refuse_covered(&granted, &machine.own_files)?;
             own_files::refuse_writable(&config.write, machine.packages.as_deref())?;
-            Vec::new()
+            // Landlock keeps nobody from changing modes and owners: what can't be named has none.
+            if machine.namespaces {
+                own_files::masks(&machine.own_files, command, &granted)
+            } else {
+                Vec::new()
+            }
         } else {
-            let masks = own_files::masks(&machine.own_files, command);
+            let masks = own_files::masks(&machine.own_files, command, &[]);
             if user.is_none() && machine.uid != 0 {
                 own_files::refuse_loose_links(&machine.own_files, &masks)?;
             }

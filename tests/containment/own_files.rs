@@ -1,6 +1,10 @@
 //! The gateway's own files, from the places where they are hard to hide.
 
-use std::{fs, os::unix::fs::symlink, path::Path};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::Path,
+};
 
 use gatehouse::{
     backend::child::{Containment, Exit, Spawner},
@@ -23,6 +27,45 @@ async fn basic(spawner: &Spawner, folder: &Path, script: &str) -> String {
     child.stdout.read_to_string(&mut said).await.unwrap();
     child.process.wait().await;
     said
+}
+
+#[tokio::test]
+async fn with_strict_too_nobody_changes_modes_where_there_are_namespaces() {
+    let _guard = host::no_hosts().await;
+    for containment in ways().await {
+        if containment != Containment::Namespace {
+            continue;
+        }
+        let top = tempfile::tempdir().unwrap();
+        let (folder, data) = (top.path().join("own"), top.path().join("data"));
+        fs::create_dir(&folder).unwrap();
+        fs::create_dir(&data).unwrap();
+        let (own, beside) = (folder.join("file"), data.join("file"));
+        for file in [&own, &beside] {
+            fs::write(file, "secret").unwrap();
+            fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        let spawner = Spawner::with(launcher(), containment, Drain::new());
+        // One in a folder of its own, one in a folder of which another part is granted.
+        spawner.hide(vec![own.clone(), beside.clone()]);
+        let granted = data.join("granted");
+        fs::create_dir(&granted).unwrap();
+        let script = "chmod 666 $1/own/file $1/data/file; chmod 777 $1/own; \
+                      touch -d 2001-01-01 $1/own/file; echo x > $1/data/granted/x";
+        let mut config = config(&["sh", "-c", script, "sh", top.path().to_str().unwrap()]);
+        config.sandbox = sandbox::Config {
+            profile: Profile::Strict,
+            write: vec![granted.clone()],
+            ..sandbox::Config::default()
+        };
+        config.cwd = Some(granted.clone());
+        let mut child = spawner.spawn(&config).await.unwrap();
+        child.process.wait().await;
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&own), mode(&beside)), (0o600, 0o600));
+        assert_ne!(mode(&folder), 0o777);
+        assert_eq!(fs::read_to_string(granted.join("x")).unwrap(), "x\n");
+    }
 }
 
 /// Both ways to hide, but that of root without namespaces, which is refused.
