@@ -103,7 +103,7 @@ fn kernel() -> (u32, u32) {
 const LEAST_PIDS: u32 = 301;
 
 /// All of a user's processes, where they can't be counted by instance.
-const USER_PROCESSES: u64 = 4096;
+pub(super) const USER_PROCESSES: u64 = 4096;
 
 const ROOT_UNBOUND: &str = "nothing here limits the processes of root (that takes PID namespaces and \
                             Linux 6.14): name a `user`, or run the gateway as a user of its own";

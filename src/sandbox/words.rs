@@ -5,7 +5,9 @@
 
 use std::path::PathBuf;
 
-use super::{Config, Network, OPEN_FILES, PROCESSES, Profile, TMP_SIZE, Together};
+use super::{
+    Config, Network, OPEN_FILES, PROCESSES, Profile, TMP_SIZE, Together, resources::USER_PROCESSES,
+};
 
 /// By what children are held on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,8 +101,14 @@ impl Config {
         let together = means.map(|means| means.together);
         let processes = self.processes.unwrap_or(PROCESSES);
         let files = self.open_files.unwrap_or(OPEN_FILES);
-        let mut text =
-            format!("at most {processes} processes and threads; each {files} open files");
+        // Without namespaces nothing counts those of one instance.
+        let apart = means.is_some_and(|means| !means.namespaces && !means.together.processes);
+        let mut text = if apart && self.processes.is_none() {
+            format!("at most {USER_PROCESSES} processes and threads of its user, all together")
+        } else {
+            format!("at most {processes} processes and threads")
+        };
+        text.push_str(&format!("; each {files} open files"));
         match (self.memory.map(|bytes| bytes >> 20), together) {
             (None, _) => text.push_str("; no limit on memory"),
             (Some(mib), None) => text.push_str(&format!("; {mib} MiB of memory")),
@@ -109,7 +117,7 @@ impl Config {
             }
             (Some(mib), Some(_)) => {
                 text.push_str(&format!(
-                    "; {mib} MiB of data FOR EACH PROCESS (RLIMIT_DATA)"
+                    "; {mib} MiB of private data FOR EACH PROCESS (RLIMIT_DATA: shared memory is not counted)"
                 ));
             }
         }
@@ -211,9 +219,18 @@ mod tests {
         );
         assert_eq!(
             words[4],
-            "at most 64 processes and threads; each 4096 open files; 512 MiB of data FOR EACH \
-             PROCESS (RLIMIT_DATA); 60 s of CPU FOR EACH PROCESS (RLIMIT_CPU)"
+            "at most 64 processes and threads; each 4096 open files; 512 MiB of private data FOR \
+             EACH PROCESS (RLIMIT_DATA: shared memory is not counted); 60 s of CPU FOR EACH PROCESS \
+             (RLIMIT_CPU)"
         );
+        let unsaid = Config {
+            processes: None,
+            ..strict()
+        };
+        let counted = "at most 4096 processes and threads of its user, all together; ";
+        assert!(unsaid.words(Some(&means(false, false)))[4].starts_with(counted));
+        let counted = "at most 1024 processes and threads; ";
+        assert!(unsaid.words(Some(&means(true, false)))[4].starts_with(counted));
         assert_eq!(
             words[5],
             "held by a reaper (no namespaces here), Landlock, seccomp; there is no cgroup v2 here; \
