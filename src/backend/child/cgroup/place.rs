@@ -62,11 +62,12 @@ impl Place {
         for controller in CONTROLLERS {
             let _ = fs::write(base.join(SUBTREE), format!("+{controller}"));
         }
+        let number = getrandom::u64().map_err(io::Error::other)?;
         let mut place = Self {
             base,
             leaf,
             can: Together::default(),
-            mark: format!("{PREFIX}{}-{:016x}", std::process::id(), getrandom::u64()?),
+            mark: format!("{PREFIX}{}-{:016x}", std::process::id(), number),
         };
         let tried = place.named(TRIED);
         fs::create_dir(&tried)?;
