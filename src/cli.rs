@@ -149,8 +149,8 @@ pub struct CheckArgs {
 /// `gatehouse install`.
 #[derive(Debug, Clone, Args)]
 pub struct InstallArgs {
-    /// The configuration file; packages are kept in gatehouse-packages beside it, or where its
-    /// [packages] says
+    /// The configuration file; packages are kept in gatehouse-packages beside it, or in the folder
+    /// that its table of packages names
     #[arg(long, short, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     pub config: PathBuf,
     /// Only this backend
