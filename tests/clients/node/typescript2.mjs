@@ -57,7 +57,13 @@ async function open(args, heard) {
     }),
     tools: async () => (await client.listTools()).tools.map((tool) => tool.name),
     call: async (name, input, onprogress) => {
-      const result = await call(name, input, { onprogress: onprogress && ((p) => onprogress(p.progress)) });
+      // When it brings input this SDK tells the first notification of its second request twice; on the wire it is there once.
+      let last;
+      const told = ({ progress }) => {
+        if (progress !== last) onprogress(progress);
+        last = progress;
+      };
+      const result = await call(name, input, { onprogress: onprogress && told });
       return { text: textOf(result.content), isError: Boolean(result.isError) };
     },
     resources: async () => (await client.listResources()).resources.map((resource) => resource.uri),
