@@ -82,7 +82,7 @@ async fn an_end_that_has_passed_already_ends_the_sessions_of_its_key() {
 #[tokio::test]
 async fn limits_of_the_whole_server_change_without_ending_a_session() {
     let limits = |text: &str| format!("[limits]\n{text}{BACKEND}isolation = \"shared\"\n");
-    let small = "max_body = \"1KiB\"\nmax_message = \"64KiB\"\nreplay_buffer = \"0B\"\n";
+    let small = "max_body = \"1KiB\"\nmax_message = \"1MiB\"\nreplay_buffer = \"0B\"\n";
     let large = "max_body = \"1MiB\"\nmax_message = \"8MiB\"\nreplay_buffer = \"1MiB\"\n";
     let rig = Rig::start(&limits(small)).await;
     let mcp = Mcp::open(&rig, "m", ALICE).await;
