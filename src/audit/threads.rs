@@ -80,7 +80,7 @@ fn work<'a>(
     }
     drop(queue);
     let mut sink = shared.sink.lock();
-    sink.misplaced = sink.store.check().err();
+    sink.look();
     let rounds = if shared.may_write_here() { 1 } else { ROUNDS };
     shared.drive(shared.queue.lock(), &mut sink, rounds);
     drop(sink);

@@ -236,7 +236,7 @@ impl Shared {
     /// Lets one of those who wait write on, as long as the disk is well: with many requests in flight
     /// there is always something to write, and the thread would do nothing else, waking the others
     /// from outside.
-    fn hand_over(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue>) {
+    pub(super) fn hand_over(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue>) {
         let writer = match self.may_write_here() {
             true => queue.next_writer(),
             false => None,
@@ -294,6 +294,7 @@ impl Shared {
     }
 
     fn write(&self, sink: &mut Sink, batch: &Batch, lost: &mut u64, sign: bool) -> Written {
+        sink.look_again();
         if let Err(error) = self.ready(sink) {
             return Written {
                 error: Some(error),
