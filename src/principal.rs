@@ -174,9 +174,14 @@ impl Principal {
     /// True once the credential has ended.
     #[must_use]
     pub fn expired(&self, now: SystemTime) -> bool {
+        self.inner.expires.is_some_and(|end| end <= now) || !self.is_believed(now)
+    }
+
+    /// True while its issuer's last word holds; afterwards the issuer has to be asked again.
+    #[must_use]
+    pub fn is_believed(&self, now: SystemTime) -> bool {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.inner.expires.is_some_and(|end| end <= now)
-            || since.as_secs() >= self.inner.believed.load(Ordering::Relaxed)
+        since.as_secs() < self.inner.believed.load(Ordering::Relaxed)
     }
 
     /// True when its credential ends later than another one, as far as both say.

@@ -273,7 +273,12 @@ impl Tokens {
             .providers
             .get(provider)
             .is_some_and(|provider| provider.keyring.removals() == removals);
-        (same || found.is_err()).then_some(found)
+        let found = found.map(|found| found.principal.is_believed(now).then_some(found));
+        match found {
+            Ok(Some(verified)) if same => Some(Ok(verified)),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        }
     }
 
     /// True when only an issuer can tell what a token is worth, and never said so.

@@ -6,7 +6,7 @@ use crate::rig::{
     Rig,
     events_log::{LOGGED, noted},
     issuer::{Documents, Issuer, whole},
-    mcp::{Mcp, initialize},
+    mcp::{Mcp, initialize, tool_call},
     modern::Modern,
     soon,
 };
@@ -375,7 +375,10 @@ async fn streams_under_a_key_that_was_taken_away_end_and_others_go_on() {
     let ask = ask.header("mcp-session-id", &mcp.session);
     let ping = ask.json(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#);
     assert_eq!(ping.send().await.status, 200);
-    good.text("changed", json!({})).await;
+    // Not on a stream of its own, so that the standing one is where it can be told.
+    let call = tool_call(&json!(1), "changed", json!({})).to_string();
+    let ask = good.ask("POST").header("accept", "application/json");
+    assert_eq!(ask.json(call).send().await.status, 200);
     let told = async {
         loop {
             let event = stays.next().await.expect("the other stream");

@@ -253,6 +253,8 @@ async fn a_session_whose_token_was_withdrawn_goes_on_with_one_that_ends_sooner()
     crate::rig::until("another question", || introspected(&documents) > before).await;
     let ask = rig.client().ask("POST", "/m/mcp").key("second");
     let ask = ask.header("mcp-session-id", &mcp.session);
+    // Not on a stream of its own, so that the standing one is where it can be told.
+    let ask = ask.header("accept", "application/json");
     let call = crate::rig::mcp::tool_call(&json!(1), "changed", json!({}));
     assert_eq!(ask.json(call.to_string()).send().await.status, 200);
     let told = async {

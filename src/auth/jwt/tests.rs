@@ -87,6 +87,11 @@ async fn an_issuers_word_is_believed_for_a_minute_and_renewed_as_often_as_it_say
     issuer.says(Some(active()));
     tokens.confirm(&ann, later(200)).await;
     assert!(!ann.expired(later(259)) && ann.expired(later(261)));
+    // Who isn't believed is asked about again: that is no end of the token.
+    let known = tokens.known(&digest("opaque"), now);
+    assert!(known.is_some_and(|known| known.is_ok()));
+    ann.disbelieve();
+    assert!(tokens.known(&digest("opaque"), now).is_none());
     issuer.says(Some(json!({"active": false})));
     tokens.confirm(&ann, later(210)).await;
     assert!(ann.expired(now));
