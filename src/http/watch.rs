@@ -18,7 +18,7 @@ impl Server {
         let ask = async {
             loop {
                 tokio::time::sleep(LOOK).await;
-                self.confirm().await;
+                Box::pin(self.confirm()).await;
             }
         };
         let end = async {
