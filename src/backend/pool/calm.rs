@@ -36,9 +36,9 @@ impl Calm {
 }
 
 /// A session on a child that is ready is open well within this, also one in a crowd.
-const QUIET: Duration = Duration::from_millis(25);
+const QUIET: Duration = Duration::from_millis(50);
 /// Where sessions come all the time, each instance is started after so long.
-const LONGEST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {
