@@ -90,13 +90,15 @@ pub(crate) async fn post(
         return Err(Rejection::NotAcceptable);
     }
     let id = frame.id_bytes().unwrap_or_default();
+    // By its status a client tells a server that can't start from one of another era.
+    let discovers = frame.method() == "server/discover";
     let mut sent = Box::pin(send_on(Arc::new(granted), headers, frame, accepts.stream));
     // One wait for all of it: for an instance that starts, and for the child's first word.
     let mut silence = pin!(tokio::time::sleep(SILENCE));
     let sent = tokio::select! {
         biased;
         sent = &mut sent => sent,
-        () = &mut silence, if accepts.stream => {
+        () = &mut silence, if accepts.stream && !discovers => {
             let arriving = async move { sent.await.map_err(|stop| refusal::message(&id, &stop)) };
             return Ok(event_response(Body::live(Live::arriving(Box::pin(arriving)))));
         }

@@ -80,7 +80,7 @@ fn body(method: &str, name: &str) -> String {
 /// What a client can tell of a reply, but for the seconds that it is told to wait.
 fn told(reply: &Reply, name: &str) -> String {
     let later = reply.header("retry-after").is_some();
-    let body = String::from_utf8_lossy(&reply.body);
+    let body = reply.json().to_string();
     format!("{} {later} {}", reply.status, masked(&body, name))
 }
 
