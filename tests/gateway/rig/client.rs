@@ -349,7 +349,9 @@ impl Reply {
     pub(crate) fn json(&self) -> Value {
         let streamed = self.header("content-type") == Some("text/event-stream");
         let lines = self.body.split(|byte| *byte == b'\n');
-        let last = lines.filter_map(|line| line.strip_prefix(b"data: ")).last();
+        let last = lines
+            .filter_map(|line| line.strip_prefix(b"data: "))
+            .next_back();
         let text = last.filter(|_| streamed).unwrap_or(&self.body);
         serde_json::from_slice(text).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
     }
