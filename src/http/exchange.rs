@@ -36,6 +36,7 @@ use crate::{
     principal::{self, Principal},
     session::{
         Session, SessionId, Transport,
+        streams::Reading,
         table::{OpenError, Opening, Place},
     },
 };
@@ -342,6 +343,17 @@ impl Granted {
         let session = place.open(opening)?;
         review_opened(&self.server, &session, &self.snapshot);
         Ok(session)
+    }
+
+    /// The same with the reader of its standing stream.
+    pub(crate) fn open_read(
+        &self,
+        place: Place,
+        opening: Opening,
+    ) -> Result<(Arc<Session>, Reading), OpenError> {
+        let (session, reading) = place.open_read(opening)?;
+        review_opened(&self.server, &session, &self.snapshot);
+        Ok((session, reading))
     }
 
     /// The caller's own session on this backend and transport. Whatever else an id may name, it is

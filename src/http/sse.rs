@@ -23,7 +23,7 @@ use crate::{
     },
     session::{
         Session, Transport, Version,
-        streams::{Attached, STANDING},
+        streams::{Attached, Reading, STANDING},
         table::Opening,
     },
 };
@@ -40,7 +40,10 @@ pub(crate) async fn open(
         let malformed = Rejection::BadRequest("Unknown Last-Event-ID");
         let (id, seq) = id.to_str().ok().and_then(event_id).ok_or(malformed)?;
         let session = granted.session(id.as_bytes(), Transport::Sse)?;
-        return stream(&granted, &session, Some(seq));
+        let Attached::Reading(reading) = session.attach(STANDING, Some(seq)) else {
+            return Err(Rejection::NotFound);
+        };
+        return Ok(stream(&granted, &session, &reading));
     }
     if granted.server.drain.is_draining() {
         return Err(Rejection::Draining);
@@ -60,10 +63,14 @@ pub(crate) async fn open(
         lease,
         client: granted.address,
     };
-    let session = granted
-        .open(place, opening)
+    let (session, reading) = granted
+        .open_read(place, opening)
         .map_err(|error| Rejection::open(error, None))?;
-    stream(&granted, &session, None)
+    let stream = stream(&granted, &session, &reading);
+    match session.has_ended() {
+        true => Err(Rejection::NotFound),
+        false => Ok(stream),
+    }
 }
 
 /// `POST /{backend}/messages?session_id=…`.
@@ -116,23 +123,17 @@ pub(crate) async fn post(
     Ok(accepted())
 }
 
-fn stream(
-    granted: &Granted,
-    session: &Arc<Session>,
-    after: Option<u64>,
-) -> Result<Response<Body>, Rejection> {
-    let Attached::Reading(reading) = session.attach(STANDING, after) else {
-        return Err(Rejection::NotFound);
-    };
+/// What a reader reads; dropped, it gives its claim back.
+fn stream(granted: &Granted, session: &Arc<Session>, reading: &Reading) -> Response<Body> {
     let id = session.id().text();
     let ids = EventIds::Session(id.clone());
-    let mut events = Events::new(session.clone(), &reading, ids, false);
+    let mut events = Events::new(session.clone(), reading, ids, false);
     // Also to a client that came back: it may have forgotten where to post.
     events.preface(Bytes::from(format!(
         "event: endpoint\ndata: {}/{}/messages?session_id={id}\n\n",
         granted.snapshot.http.public_prefix, granted.backend,
     )));
-    Ok(event_stream(events))
+    event_stream(events)
 }
 
 /// The one parameter, which may stand once.

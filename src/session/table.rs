@@ -25,6 +25,7 @@ use crate::{
     session::{
         Asked, Bounds, Budget, Config, EndReason, Session, SessionId, State, Streams, Transport,
         Upstream,
+        streams::{Attached, Reading, STANDING},
     },
 };
 
@@ -215,19 +216,42 @@ impl Table {
 }
 
 impl Place {
-    /// Opens the session.
+    /// Opens the session, before it has a reader.
     ///
     /// # Errors
     /// [`OpenError::Failed`].
-    pub fn open(mut self, opening: Opening) -> Result<Arc<Session>, OpenError> {
+    pub fn open(self, opening: Opening) -> Result<Arc<Session>, OpenError> {
+        self.open_as(opening, |_| Ok(()))
+            .map(|(session, ())| session)
+    }
+
+    /// Opens it with the reader of its standing stream, whose claim the caller gives back. One that
+    /// could be found without would be over at once where `resume_grace` is short.
+    ///
+    /// # Errors
+    /// [`OpenError::Failed`].
+    pub(crate) fn open_read(self, opening: Opening) -> Result<(Arc<Session>, Reading), OpenError> {
+        self.open_as(opening, |session| match session.attach(STANDING, None) {
+            Attached::Reading(reading) => Ok(reading),
+            Attached::Unknown | Attached::Over => Err(OpenError::Failed),
+        })
+    }
+
+    fn open_as<T>(
+        mut self,
+        opening: Opening,
+        begin: impl FnOnce(&Arc<Session>) -> Result<T, OpenError>,
+    ) -> Result<(Arc<Session>, T), OpenError> {
         let id = SessionId::random().map_err(|_| OpenError::Failed)?;
-        let principal = self.principal.take().ok_or(OpenError::Failed)?;
+        let principal = self.principal.clone().ok_or(OpenError::Failed)?;
         let era = opening.lease.era();
-        let session = make(&self.table, id, principal.clone(), opening);
-        if session.attach_upstream(era).is_err() {
-            self.principal = Some(principal);
-            return Err(OpenError::Failed);
-        }
+        let session = make(&self.table, id, principal, opening);
+        let begun = begin(&session)?;
+        session
+            .attach_upstream(era)
+            .map_err(|_| OpenError::Failed)?;
+        // From here on its end gives the place back.
+        self.principal = None;
         self.table.sessions.write().insert(id, session.clone());
         session.record(audit::Name::SessionOpen, None);
         tracing::info!(session = session.number, backend = session.upstream.instance().backend(),
@@ -240,7 +264,7 @@ impl Place {
             self.table.forget(&session);
             return Err(OpenError::Failed);
         }
-        Ok(session)
+        Ok((session, begun))
     }
 }
 
@@ -284,8 +308,7 @@ fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Openin
             agreed: false,
             starting: None,
             last_used: now,
-            // A standing stream that never comes is as good as one that broke.
-            broken: (opening.transport == Transport::Sse).then_some(now),
+            broken: None,
             lease: Some(opening.lease),
             asked: Asked::default(),
             ended: None,
