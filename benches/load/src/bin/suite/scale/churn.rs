@@ -104,7 +104,7 @@ pub(super) async fn churn(server: &Server, log: &Path, time: Duration) -> anyhow
             while Instant::now() < deadline {
                 match once(&ways.0, ways.1).await {
                     Ok(()) => visits += 1,
-                    // Children of those that left a moment ago are kept for `resume_grace`.
+                    // Children of those that left a moment ago may not be gone yet.
                     Err(error) if error.to_string().contains(" 429 ") => {
                         tokio::time::sleep(Duration::from_secs(1)).await;
                     }
