@@ -7,8 +7,9 @@
 use std::{
     fmt,
     fmt::Write as _,
+    hash::{BuildHasher as _, Hash, Hasher, RandomState},
     sync::{
-        Arc, OnceLock,
+        Arc, LazyLock, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{SystemTime, UNIX_EPOCH},
@@ -62,6 +63,8 @@ pub struct Principal {
 }
 
 struct Inner {
+    /// Of what makes it the same as another.
+    hash: u64,
     method: Method,
     name: String,
     identity: Identity,
@@ -99,8 +102,12 @@ impl Principal {
         roles: Vec<String>,
         expires: Option<SystemTime>,
     ) -> Self {
+        // Half a dozen tables are asked for it in each call. With a key of this process, since its
+        // bearer may have chosen the subject.
+        let hash = HASHES.hash_one((method, &identity.issuer, &identity.subject));
         Self {
             inner: Arc::new(Inner {
+                hash,
                 method,
                 name,
                 identity,
@@ -174,6 +181,12 @@ impl Principal {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         self.inner.expires.is_some_and(|end| end <= now)
             || since.as_secs() >= self.inner.believed.load(Ordering::Relaxed)
+    }
+
+    /// True when its credential ends some time, or may be withdrawn.
+    #[must_use]
+    pub fn ends(&self) -> bool {
+        self.inner.expires.is_some() || self.inner.believed.load(Ordering::Relaxed) != u64::MAX
     }
 
     /// Notes that its issuer vouched for it, and until when that is believed: a token of this digest
@@ -273,13 +286,13 @@ impl PartialEq for Principal {
 
 impl Eq for Principal {}
 
-impl std::hash::Hash for Principal {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.inner.method.hash(state);
-        self.inner.identity.issuer.hash(state);
-        self.inner.identity.subject.hash(state);
+impl Hash for Principal {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.inner.hash);
     }
 }
+
+static HASHES: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 #[cfg(test)]
 mod tests {

@@ -15,7 +15,7 @@ use http::StatusCode;
 use parking_lot::Mutex;
 
 use crate::{
-    http::body::KeepAlive,
+    http::keep_alive::KeepAlive,
     session::budget::{Leaving, Spent},
 };
 
