@@ -378,6 +378,12 @@ impl Session {
         Ok(())
     }
 
+    /// True when a client's response answers a question that is open.
+    #[must_use]
+    pub fn awaits(&self, frame: &Frame) -> bool {
+        self.upstream.awaits(self.number, frame)
+    }
+
     /// Hands a client's response to the instance, if it asked.
     ///
     /// # Errors

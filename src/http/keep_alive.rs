@@ -29,6 +29,13 @@ impl KeepAlive {
         }
     }
 
+    /// The first comment leaves at once.
+    pub(crate) fn hurry(&mut self) {
+        let now = Instant::now();
+        self.last = now.checked_sub(LONGEST).unwrap_or(now);
+        self.timer.as_mut().reset(now);
+    }
+
     /// Something else was sent.
     pub(crate) fn moved(&mut self) {
         self.last = Instant::now();

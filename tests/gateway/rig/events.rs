@@ -66,6 +66,19 @@ impl Events {
         }
     }
 
+    /// Waits for a comment, with no event before it.
+    pub(crate) async fn comment(&mut self) {
+        let commented = async {
+            while self.comments == 0 {
+                assert_eq!(self.ready, [], "an event before a comment");
+                let piece = self.opened.piece().await.expect("the stream goes on");
+                self.text.extend_from_slice(&piece.expect("bytes"));
+                self.split();
+            }
+        };
+        soon("a comment", commented).await;
+    }
+
     /// All events up to the end of the stream.
     pub(crate) async fn rest(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
