@@ -70,6 +70,8 @@ struct Inner {
     identity: Identity,
     roles: Vec<String>,
     expires: Option<SystemTime>,
+    /// The mark of the issuer's key that has signed its token.
+    key: OnceLock<u64>,
     /// The digest of a token that only its issuer can read,
     asked: OnceLock<[u8; 32]>,
     /// and until when, in seconds since 1970, the issuer's last word is believed.
@@ -113,6 +115,7 @@ impl Principal {
                 identity,
                 roles,
                 expires,
+                key: OnceLock::new(),
                 asked: OnceLock::new(),
                 believed: AtomicU64::new(u64::MAX),
             }),
@@ -178,9 +181,34 @@ impl Principal {
     /// True once the credential has ended.
     #[must_use]
     pub fn expired(&self, now: SystemTime) -> bool {
+        self.inner.expires.is_some_and(|end| end <= now) || !self.is_believed(now)
+    }
+
+    /// True while its issuer's last word holds; afterwards the issuer has to be asked again.
+    #[must_use]
+    pub fn is_believed(&self, now: SystemTime) -> bool {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.inner.expires.is_some_and(|end| end <= now)
-            || since.as_secs() >= self.inner.believed.load(Ordering::Relaxed)
+        since.as_secs() < self.inner.believed.load(Ordering::Relaxed)
+    }
+
+    /// True when its credential ends later than another one, as far as both say.
+    #[must_use]
+    pub fn outlasts(&self, other: &Self) -> bool {
+        match (self.inner.expires, other.inner.expires) {
+            (Some(own), Some(others)) => own > others,
+            (own, others) => own.is_none() && others.is_some(),
+        }
+    }
+
+    /// Notes which key of its issuer has signed its token; once.
+    pub fn vouched_by(&self, key: u64) {
+        let _ = self.inner.key.set(key);
+    }
+
+    /// The key of its issuer that has signed its token, by its mark.
+    #[must_use]
+    pub fn key(&self) -> Option<u64> {
+        self.inner.key.get().copied()
     }
 
     /// True when its credential ends some time, or may be withdrawn.

@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use http::{Response, header::CONTENT_LENGTH};
 use http_body::{Frame, SizeHint};
 
 use crate::{
@@ -119,6 +120,16 @@ impl http_body::Body for Body {
             Content::Events(_) | Content::Live(_) => SizeHint::default(),
         }
     }
+}
+
+/// What is answered to HEAD: all but the body. HTTP/1 drops it by itself; on HTTP/2 it would be sent,
+/// and clients take that for a breach of the protocol.
+pub(crate) fn head_only(mut response: Response<Body>) -> Response<Body> {
+    let length = http_body::Body::size_hint(response.body()).exact();
+    if let Some(length) = length.filter(|length| *length > 0) {
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
+    response.map(|_| Body::empty())
 }
 
 /// What stands before an event's number in its `id:`.

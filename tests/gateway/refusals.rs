@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::rig::{
-    ALICE, BOB, Rig,
+    ALICE, BOB, CAROL, Rig,
     client::{Client, Reply},
     mcp::{Mcp, Sse, initialize, tool_call},
     raw, soon,
@@ -90,6 +90,38 @@ async fn a_method_that_a_path_does_not_have_is_405_and_says_which_it_has() {
         let head = client.ask("HEAD", path).key(ALICE).send().await;
         assert_eq!((head.status, head.body.len()), (405, 0), "{path}");
         assert!(head.header("allow").is_some(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn head_is_answered_like_get_and_without_a_body_on_every_protocol() {
+    let rig = Rig::start("[auth.jwt]\nissuer = \"http://127.0.0.1:9\"").await;
+    let (one, two) = (rig.client().clone(), rig.client().http2().await);
+    for (path, key, status) in [
+        ("/healthz", "", 200),
+        ("/.well-known/oauth-protected-resource/m/mcp", "", 200),
+        ("/.well-known/oauth-authorization-server", "", 404),
+        ("/m/mcp", "", 401),
+        ("/m/mcp", CAROL, 403),
+        ("/m/mcp", ALICE, 405),
+        ("/nothing", ALICE, 404),
+    ] {
+        let get = one.ask("GET", path).key(key).send().await;
+        for client in [&one, &two] {
+            let head = client.ask("HEAD", path).key(key).send().await;
+            assert_eq!((head.status, head.body.len()), (status, 0), "{path}");
+            if get.status == status {
+                assert_same_head(&head, &get);
+            }
+        }
+    }
+}
+
+fn assert_same_head(head: &Reply, get: &Reply) {
+    let length = get.body.len().to_string();
+    assert_eq!(head.header("content-length"), Some(&*length), "{head:?}");
+    for name in ["content-type", "www-authenticate", "cache-control"] {
+        assert_eq!(head.header(name), get.header(name), "{head:?}");
     }
 }
 

@@ -88,7 +88,8 @@ impl Events {
         events
     }
 
-    async fn take(&mut self) -> Option<Event> {
+    /// The next event, however long it takes.
+    pub(crate) async fn take(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.ready.pop_front() {
                 return Some(event);
