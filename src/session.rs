@@ -268,13 +268,13 @@ impl Session {
     /// The revision that was agreed on, once it was.
     #[must_use]
     pub fn version(&self) -> Option<Version> {
-        self.state.lock().version
+        self.state.look().version
     }
 
     /// True once `initialize` was answered with a result; its revision may be one that isn't known.
     #[must_use]
     pub fn is_agreed(&self) -> bool {
-        self.state.lock().agreed
+        self.state.look().agreed
     }
 
     /// True when `initialize` goes to the child itself.
@@ -286,13 +286,13 @@ impl Session {
     /// Requests in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.state.lock().calls.len()
+        self.state.look().calls.len()
     }
 
     /// What its principal may do.
     #[must_use]
     pub fn access(&self) -> Access {
-        self.state.lock().access.clone()
+        self.state.look().access.clone()
     }
 
     /// Hands a permitted request to the instance; its answer comes on `lane`.
@@ -407,7 +407,7 @@ impl Session {
     /// True when a request with this id waits for its answer.
     #[must_use]
     pub(crate) fn is_in_flight(&self, id: &[u8]) -> bool {
-        self.state.lock().calls.contains_key(id)
+        self.state.look().calls.contains_key(id)
     }
 
     fn touch(&self) -> Result<(), SendError> {

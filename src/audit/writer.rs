@@ -227,7 +227,8 @@ impl Shared {
         queue.busy = false;
         if queue.decisions > 0 {
             self.hand_over(queue);
-        } else if !queue.batch.is_empty() && std::mem::take(&mut queue.asleep) {
+        } else if (queue.closing || !queue.batch.is_empty()) && std::mem::take(&mut queue.asleep) {
+            // At the end the thread waits for whoever writes, whether he leaves something or not.
             self.wake.notify_one();
         }
         through

@@ -325,6 +325,11 @@ impl Granted {
     /// Counts a request, and takes a place among those in flight.
     pub(crate) fn admit(&self, tool: Option<&str>) -> Result<InFlight, Limited> {
         self.count(tool)?;
+        self.enter()
+    }
+
+    /// Takes a place among those in flight.
+    pub(crate) fn enter(&self) -> Result<InFlight, Limited> {
         match self.snapshot.backends.get(&self.backend) {
             Some(served) => served.limits.enter(&self.principal),
             None => Ok(InFlight::free()),

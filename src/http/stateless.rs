@@ -28,7 +28,7 @@ use std::{
 };
 
 use http::{HeaderMap, Response};
-use tokio::time::Sleep;
+use tokio::{sync::oneshot, time::Sleep};
 
 pub(crate) use self::{circle::Circles, reply::Live, table::Stateless};
 use self::{
@@ -92,6 +92,7 @@ pub(crate) async fn post(
     let id = frame.id_bytes().unwrap_or_default();
     // By its status a client tells a server that can't start from one of another era.
     let discovers = frame.method() == "server/discover";
+    let drain = granted.server.drain.clone();
     let mut sent = Box::pin(send_on(Arc::new(granted), headers, frame, accepts.stream));
     // One wait for all of it: for an instance that starts, and for the child's first word.
     let mut silence = pin!(tokio::time::sleep(SILENCE));
@@ -99,7 +100,19 @@ pub(crate) async fn post(
         biased;
         sent = &mut sent => sent,
         () = &mut silence, if accepts.stream && !discovers => {
-            let arriving = async move { sent.await.map_err(|stop| refusal::message(&id, &stop)) };
+            // In a task of its own: a client that takes no bytes must not hold up its own deadlines, nor
+            // what it has in hand.
+            let (mut tell, told) = oneshot::channel();
+            drain.spawn(async move {
+                tokio::select! {
+                    sent = sent => drop(tell.send(sent)),
+                    () = tell.closed() => {}
+                }
+            });
+            let arriving = async move {
+                let sent = told.await.unwrap_or(Err(Stop::Draining));
+                sent.map_err(|stop| refusal::message(&id, &stop))
+            };
             return Ok(event_response(Body::live(Live::arriving(Box::pin(arriving)))));
         }
     };
@@ -163,7 +176,12 @@ async fn admit(
     };
     let found = match lists {
         [] => Ok(Listed::unknown()),
-        lists => Box::pin(dispatch::listed(granted, declared.capabilities, lists)).await,
+        lists => {
+            // Who waits for a child takes a place among those in flight, as who is served does.
+            let place = granted.enter();
+            let _place = place.map_err(|limited| Stop::Refusal(Refusal::Limited(limited)))?;
+            Box::pin(dispatch::listed(granted, declared.capabilities, lists)).await
+        }
     };
     let (listed, unavailable) = match found {
         Ok(listed) => (listed, None),

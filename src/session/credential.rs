@@ -35,6 +35,6 @@ impl Session {
     /// What its principal has shown last.
     #[must_use]
     pub fn credential(&self) -> Principal {
-        self.state.lock().credential.clone()
+        self.state.look().credential.clone()
     }
 }

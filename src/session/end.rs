@@ -62,12 +62,12 @@ impl Session {
     /// True once it has ended.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.state.lock().ended.is_some()
+        self.state.look().ended.is_some()
     }
 
     /// True while somebody reads, or waits for an answer.
     pub(crate) fn is_busy(&self) -> bool {
-        let state = self.state.lock();
+        let state = self.state.look();
         !state.calls.is_empty() || state.streams.is_read()
     }
 
@@ -101,11 +101,11 @@ impl Session {
         {
             return Some(EndReason::NoStart);
         }
+        state.streams.cut_stalled(now);
         // A reader that was too slow has lost its stream without leaving.
         if self.transport == Transport::Sse && !state.streams.is_standing() {
             state.broken.get_or_insert(now);
         }
-        state.streams.cut_stalled(now);
         if let Some(before) = now.checked_sub(SILENCE) {
             state.streams.break_silence(before);
         }

@@ -39,7 +39,7 @@ impl<T> Watched<T> {
         state
     }
 
-    /// Takes the lock to look it over: that doesn't stir it.
+    /// Takes the lock to look only: that doesn't stir it.
     pub(super) fn look(&self) -> MutexGuard<'_, T> {
         self.state.lock()
     }

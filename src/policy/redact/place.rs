@@ -84,12 +84,29 @@ impl<'a> Place<'a> {
             return false;
         }
         let schema = above.iter().any(|key| SCHEMAS.contains(&&**key));
-        let inside = if schema { IN_SCHEMAS } else { NAMES };
-        inside.contains(&&**last)
-            || (last == "supportedVersions" && is_date(value))
+        let kept = match schema {
+            true => IN_SCHEMAS.contains(&&**last),
+            false => is_handle(above, last),
+        };
+        kept || (last == "supportedVersions" && is_date(value))
             || WORDS
                 .iter()
                 .any(|(key, words)| key == last && words.contains(&value))
+    }
+}
+
+/// True for what a client has to bring back, or to know its own request by, where the protocol has it:
+/// elsewhere a key of that name is anybody's.
+fn is_handle(above: &[Cow<'_, str>], key: &str) -> bool {
+    let above: Vec<&str> = above.iter().map(|key| &**key).collect();
+    match key {
+        "nextCursor" | "requestState" => above.is_empty(),
+        "taskId" => matches!(above[..], [] | ["task" | "tasks"]),
+        "elicitationId" => matches!(
+            above[..],
+            [] | ["data", "elicitations"] | ["inputRequests", _, "params"]
+        ),
+        _ => false,
     }
 }
 
@@ -136,8 +153,6 @@ const NAMED: &[&str] = &[
 const SCHEMAS: &[&str] = &["inputSchema", "outputSchema", "requestedSchema"];
 /// What a schema says of keys, which stay as well.
 const IN_SCHEMAS: &[&str] = &["required", "$ref", "$dynamicRef", "x-mcp-header"];
-/// What a client has to bring back, or to know its own request by.
-const NAMES: &[&str] = &["nextCursor", "requestState", "taskId", "elicitationId"];
 /// By key, the words that the protocol knows there.
 const WORDS: &[(&str, &[&str])] = &[
     (

@@ -138,6 +138,10 @@ fn words_of_the_protocol_stay_where_the_protocol_has_them() {
             r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"§a-b","_meta":{"io.modelcontextprotocol/subscriptionId":"a-b","other":"§a-b"}}}"#,
         ),
         (
+            "handle",
+            r#"{"jsonrpc":"2.0","id":1,"result":{"taskId":"handle","tasks":[{"taskId":"handle"}],"content":[{"taskId":"§handle","nextCursor":"§handle"}],"elicitationId":"handle","x":{"requestState":"§handle","elicitationId":"§handle"}}}"#,
+        ),
+        (
             "2026-07-28",
             r#"{"jsonrpc":"2.0","id":1,"result":{"supportedVersions":["2026-07-28"],"instructions":"§2026-07-28"}}"#,
         ),
