@@ -72,6 +72,7 @@ pub struct Instance {
     fallen: AtomicBool,
     /// The backend was told that this instance failed.
     blamed: AtomicBool,
+    pub(super) telling: tokio::sync::Mutex<()>,
     state: Mutex<State>,
     stop: CancellationToken,
     ended: CancellationToken,
@@ -121,6 +122,7 @@ impl Instance {
             misread: AtomicU64::new(0),
             fallen: AtomicBool::new(false),
             blamed: AtomicBool::new(false),
+            telling: tokio::sync::Mutex::default(),
             state: Mutex::default(),
             stop: CancellationToken::new(),
             ended: CancellationToken::new(),
@@ -422,7 +424,7 @@ impl Instance {
         self.stop.is_cancelled()
     }
 
-    pub(super) fn is_mixed(&self) -> bool {
+    pub(crate) fn is_mixed(&self) -> bool {
         self.mixed
     }
 

@@ -324,9 +324,8 @@ impl Granted {
 
     /// Counts a request, and takes a place among those in flight.
     pub(crate) fn admit(&self, tool: Option<&str>) -> Result<InFlight, Limited> {
-        self.count(tool)?;
         match self.snapshot.backends.get(&self.backend) {
-            Some(served) => served.limits.enter(&self.principal),
+            Some(served) => served.limits.admit(&self.principal, tool),
             None => Ok(InFlight::free()),
         }
     }
