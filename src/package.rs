@@ -4,6 +4,7 @@
 //! record of one. It must never run anything. Invariant: a record is of use only to a command that
 //! asks for the very same packages; what can't be told from the arguments is refused, not guessed.
 
+mod local;
 mod npx;
 mod place;
 mod record;
@@ -14,7 +15,8 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 pub use self::{
-    npx::main_program,
+    local::{program_before_registry, project_settings},
+    npx::{Named, main_program, npm_name},
     place::{FOLDER, Flaw, Place, alterable, make_folder, out_of_reach},
     record::Record,
 };

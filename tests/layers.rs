@@ -14,7 +14,7 @@ use std::{
 
 /// From the bottom up. A module imports from layers below its own only.
 const LAYERS: &[&[&str]] = &[
-    &["secret", "principal", "frame", "drain"],
+    &["secret", "principal", "frame", "drain", "package"],
     &[
         "codec",
         "listener",
@@ -26,7 +26,6 @@ const LAYERS: &[&[&str]] = &[
         "telemetry",
         "sandbox",
         "pin",
-        "package",
     ],
     &["backend"],
     &["bridge"],

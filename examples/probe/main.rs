@@ -100,14 +100,30 @@ fn attempts(targets: &Value) -> Map<String, Value> {
         "kill",
         system::kill(targets["gateway"].as_i64().unwrap_or(0)),
     );
-    note("descriptors", system::inherited_descriptors());
-    note("core", system::core_dumps());
+    note(
+        "dev_shm",
+        reads(path("dev_shm")) || opens_to_write(&path("dev_shm")),
+    );
+    by_calls(&mut note);
+    exhaust(targets, &mut note);
+    report
+}
+
+/// By way of the kernel alone.
+fn by_calls(note: &mut impl FnMut(&str, bool)) {
     for (name, call) in system::CALLS {
         note(name, system::call(call));
     }
+    for (name, call) in system::LET_IN {
+        note(name, system::is_let_in(call));
+    }
+    note("by_handle", system::opens_by_handle());
+    note("from_memory", system::runs_from_memory());
+    note("x32", system::x32());
+    note("int80", system::int80());
+    note("descriptors", system::inherited_descriptors());
+    note("core", system::core_dumps());
     note("set_user", system::gains_by_set_user());
-    exhaust(targets, &mut note);
-    report
 }
 
 /// Takes more than it may, and leaves something behind.

@@ -94,6 +94,7 @@ fn install(args: &InstallArgs, config: &Config, chosen: &[&BackendConfig]) -> an
                 },
                 spec,
                 place,
+                config: &args.config,
                 scripts: args.allow_scripts,
             };
             good &= one(args, &order).await;
@@ -148,6 +149,15 @@ async fn one(args: &InstallArgs, order: &Order<'_>) -> bool {
             escape(&record.summary())
         ));
         return true;
+    }
+    let taken = before.as_ref().and_then(|before| order.taken_by(before));
+    if let Some(other) = taken {
+        life::say(&format!(
+            "error: {name}: what is installed for it is in use by {}: name another `[packages] folder` \
+             in one of the two\n",
+            escape(&other.display().to_string())
+        ));
+        return false;
     }
     life::say(&format!(
         "{name}: installing {}\n",

@@ -96,8 +96,9 @@ impl Found {
         };
         let mut name = None;
         for package in &packages {
-            let found = name_of(package).ok_or_else(|| Unclear::Elsewhere(package.clone()))?;
-            name.get_or_insert(found);
+            let found = npm_name(package).filter(|named| named.from_registry);
+            let found = found.ok_or_else(|| Unclear::Elsewhere(package.clone()))?;
+            name.get_or_insert(found.name);
         }
         Ok(Spec {
             runner: Runner::Npm,
@@ -111,18 +112,23 @@ impl Found {
     }
 }
 
-/// `@scope/name@1.2.3` is `@scope/name`; nothing for what doesn't come from a registry.
-fn name_of(spec: &str) -> Option<String> {
+/// A package as the arguments name it: `@scope/name@1.2.3` is `@scope/name`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// What it is called in `node_modules`.
+    pub name: String,
+    /// It comes from a registry, under that name.
+    pub from_registry: bool,
+}
+
+/// The name in what `npm` calls a package spec; nothing for a folder, an address, an option.
+#[must_use]
+pub fn npm_name(spec: &str) -> Option<Named> {
     let (scope, rest) = match spec.strip_prefix('@') {
         Some(rest) => ("@", rest),
         None => ("", spec),
     };
     let (name, version) = rest.split_once('@').unwrap_or((rest, ""));
-    // An alias, an address, a repository.
-    let elsewhere = version.contains([':', '/', '\0']) || version.starts_with('.');
-    if elsewhere || is_archive(spec) {
-        return None;
-    }
     let part = |part: &str| {
         !part.is_empty()
             && !part.starts_with(['.', '-'])
@@ -135,7 +141,12 @@ fn name_of(spec: &str) -> Option<String> {
         ("", None) => part(name),
         _ => false,
     };
-    good.then(|| format!("{scope}{name}"))
+    // An alias, an address, a repository.
+    let elsewhere = version.contains([':', '/', '\0']) || version.starts_with('.');
+    good.then(|| Named {
+        name: format!("{scope}{name}"),
+        from_registry: !elsewhere && !is_archive(spec),
+    })
 }
 
 /// Taken for a file wherever it stands.

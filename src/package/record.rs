@@ -24,6 +24,9 @@ pub struct Record {
     pub digest: String,
     /// Whether packages could run scripts of theirs.
     pub scripts: bool,
+    /// The configuration that it was installed for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
 }
 
 /// The form of the file.
@@ -41,6 +44,7 @@ impl Record {
             packages: Vec::new(),
             digest: String::new(),
             scripts: false,
+            config: None,
         }
     }
 

@@ -13,7 +13,7 @@ use std::{
 };
 
 use nix::{
-    mount::{MntFlags, MsFlags, mount, umount2},
+    mount::{MsFlags, mount},
     sys::statvfs::{FsFlags, statvfs},
     unistd,
 };
@@ -35,8 +35,9 @@ pub(super) fn arrange(plan: &Plan, root: bool) -> Result<(), Refused> {
     if !plan.masked.is_empty() {
         mask(plan)?;
     }
+    let tamed = root && !plan.strict && Path::new("/sys/kernel").exists();
     if plan.grouped || !plan.strict {
-        close_groups()?;
+        close_groups(tamed)?;
     }
     if root && !plan.strict {
         tame_root()?;
@@ -45,8 +46,8 @@ pub(super) fn arrange(plan: &Plan, root: bool) -> Result<(), Refused> {
 }
 
 /// Control groups can be seen and not changed: a child of the user to whom they are delegated would
-/// let itself out, or end others in theirs.
-fn close_groups() -> Result<(), Refused> {
+/// let itself out, or end others in theirs. Those below `/sys` are not there any more when that is `tamed`.
+fn close_groups(tamed: bool) -> Result<(), Refused> {
     let mounts = fs::read_to_string("/proc/self/mountinfo");
     let mounts = mounts.map_err(Refused::at("looking for control groups"))?;
     let closed = || Refused::at("closing control groups");
@@ -61,7 +62,7 @@ fn close_groups() -> Result<(), Refused> {
         // As the kernel writes a space.
         let place = &*place.replace("\\040", " ");
         // Under another mount it is out of reach.
-        if !Path::new(place).exists() {
+        if tamed && Path::new(place).starts_with("/sys") || !Path::new(place).exists() {
             continue;
         }
         mount(Some(place), place, NONE, MsFlags::MS_BIND, NONE).map_err(closed())?;
@@ -92,9 +93,8 @@ fn private_tmp(tmp: &Path, plan: &Plan) -> Result<(), Refused> {
 fn mask(plan: &Plan) -> Result<(), Refused> {
     let failed = || Refused::at("hiding the gateway's own files");
     let unmade = || Refused::at("hiding the gateway's own files");
-    // A folder that is always there; it shows again when this is done.
-    let stage = Path::new("/proc/sys");
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let stage = Path::new(STAGE);
     mount(Some("tmpfs"), stage, Some("tmpfs"), flags, Some("size=16k")).map_err(failed())?;
     let (file, folder) = (stage.join("file"), stage.join("folder"));
     let closed = Permissions::from_mode(0o000);
@@ -117,7 +117,8 @@ fn mask(plan: &Plan) -> Result<(), Refused> {
         let cover = if meta.is_dir() { &folder } else { &file };
         mount(Some(cover), path, NONE, MsFlags::MS_BIND, NONE).map_err(failed())?;
     }
-    umount2(stage, MntFlags::MNT_DETACH).map_err(failed())
+    // It stays: to unmount it would be to wait for all CPUs, as long as all the rest takes.
+    Ok(())
 }
 
 /// Makes folders read-only. What else is mounted in one is covered by it.
@@ -218,6 +219,9 @@ fn private_dev() -> std::io::Result<()> {
     )?;
     Ok(())
 }
+
+/// Where what masks others is made. It is always there, and no program has business in it.
+const STAGE: &str = "/proc/fs";
 
 /// How a file system is mounted, as it says and as it is told.
 const KEPT: &[(FsFlags, MsFlags)] = &[

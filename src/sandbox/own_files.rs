@@ -7,7 +7,7 @@
 
 use std::{
     collections::BTreeSet,
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
@@ -66,6 +66,7 @@ pub(super) fn masks(
     command: &Command<'_>,
     granted: &[PathBuf],
 ) -> Vec<PathBuf> {
+    let needed = Needed::of(command, granted);
     let mut masks = BTreeSet::new();
     for file in own_files {
         let real = real(file);
@@ -73,10 +74,11 @@ pub(super) fn masks(
             let Some(folder) = place.parent() else {
                 continue;
             };
-            if holds_any(folder, granted) || is_needed(folder, command) {
+            let real_folder = self::real(folder);
+            if needed.touches(folder, &real_folder) {
                 masks.insert(real.clone());
             } else {
-                masks.insert(self::real(folder));
+                masks.insert(real_folder);
             }
         }
     }
@@ -111,32 +113,42 @@ pub(super) fn refuse_loose_links(own_files: &[PathBuf], masks: &[PathBuf]) -> Re
     })
 }
 
-fn holds_any(folder: &Path, granted: &[PathBuf]) -> bool {
-    let real_folder = real(folder);
-    granted
-        .iter()
-        .any(|place| place.starts_with(folder) || real(place).starts_with(&real_folder))
+/// What a child may have business in: the system has, something of it is granted, or its command speaks
+/// of it.
+struct Needed<'a> {
+    /// By name, and without links.
+    places: Vec<(PathBuf, PathBuf)>,
+    words: Vec<&'a OsStr>,
 }
 
-/// Whether a child may have business in a folder: the system has, or its command speaks of it.
-fn is_needed(folder: &Path, command: &Command<'_>) -> bool {
-    let system = SYSTEM.iter().map(Path::new);
-    let own = [Some(command.program), Some(command.cwd), command.packages];
-    let home = ["HOME", "TMPDIR"].iter().filter_map(|wanted| {
-        let named = command.env.iter().find(|(name, _)| name == wanted);
-        named.map(|(_, value)| Path::new(value))
-    });
-    let mut places = system.chain(own.into_iter().flatten()).chain(home);
-    let real_folder = real(folder);
-    if places.any(|place| place.starts_with(folder) || real(place).starts_with(&real_folder)) {
-        return true;
+impl<'a> Needed<'a> {
+    /// Looks at every place once, however many files there are.
+    fn of(command: &Command<'a>, granted: &[PathBuf]) -> Self {
+        let system = SYSTEM.iter().map(Path::new);
+        let own = [Some(command.program), Some(command.cwd), command.packages];
+        let home = ["HOME", "TMPDIR"].iter().filter_map(|wanted| {
+            let named = command.env.iter().find(|(name, _)| name == wanted);
+            named.map(|(_, value)| Path::new(value))
+        });
+        let granted = granted.iter().map(PathBuf::as_path);
+        let named = system.chain(own.into_iter().flatten()).chain(home);
+        let named: BTreeSet<&Path> = named.chain(granted).collect();
+        let both = |path: &Path| (path.to_owned(), real(path));
+        let values = command.env.iter().map(|(_, value)| value);
+        let words = command.argv.iter().chain(values);
+        Self {
+            places: named.into_iter().map(both).collect(),
+            words: words.map(OsString::as_os_str).collect(),
+        }
     }
-    let values = command.env.iter().map(|(_, value)| value);
-    command
-        .argv
-        .iter()
-        .chain(values)
-        .any(|word| mentions(word, folder))
+
+    /// Whether it is in a folder, whatever that is called.
+    fn touches(&self, folder: &Path, real_folder: &Path) -> bool {
+        let inside = |(named, real): &(PathBuf, PathBuf)| {
+            named.starts_with(folder) || real.starts_with(real_folder)
+        };
+        self.places.iter().any(inside) || self.words.iter().any(|word| mentions(word, folder))
+    }
 }
 
 /// Whether a word speaks of a folder or of what is in it.

@@ -71,9 +71,17 @@ fn forbidden(strict: Option<Network>) -> Result<Rules, Refused> {
         libc::SYS_ioctl,
         ioctl.into_iter().collect::<Result<_, _>>()?,
     );
-    if let Some(network) = strict {
-        rules.insert(libc::SYS_socket, sockets(network)?);
-        rules.insert(libc::SYS_socketpair, pairs()?);
+    match strict {
+        Some(network) => {
+            rules.insert(libc::SYS_socket, sockets(network)?);
+            rules.insert(libc::SYS_socketpair, pairs()?);
+        }
+        // What runs this machine is no network.
+        None => {
+            let vsock = u64::from(libc::AF_VSOCK.unsigned_abs());
+            let vsock = rule(vec![when(0, SeccompCmpOp::Eq, vsock)?])?;
+            rules.insert(libc::SYS_socket, vec![vsock]);
+        }
     }
     Ok(rules)
 }

@@ -7,19 +7,28 @@
 use std::{
     env,
     io::{BufRead, BufReader, Read, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
-use gatehouse::backend::child::Containment;
+use gatehouse::{
+    backend::child::{Containment, Spawner},
+    drain::Drain,
+    sandbox::{self, Profile, User},
+};
+use nix::unistd::geteuid;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::spawn;
+use super::{config, launcher};
 
 /// Where a host finds the binary, if not where it was built.
 pub(crate) const LAUNCHER: &str = "GATEHOUSE_TEST_LAUNCHER";
 const CONTAINMENT: &str = "GATEHOUSE_TEST_CONTAINMENT";
 const SCRIPT: &str = "GATEHOUSE_TEST_SCRIPT";
+/// The profile of its child, `off` where nothing is said.
+pub(crate) const PROFILE: &str = "GATEHOUSE_TEST_PROFILE";
+/// A file that is the gateway's own.
+pub(crate) const OWN: &str = "GATEHOUSE_TEST_OWN";
 
 static HOSTS: RwLock<()> = RwLock::const_new(());
 
@@ -110,7 +119,11 @@ pub(crate) async fn serve() -> bool {
         "namespace" => Containment::Namespace,
         _ => Containment::Reaper,
     };
-    let mut child = spawn(containment, &script).await;
+    let spawner = Spawner::with(launcher(), containment, Drain::new());
+    spawner.hide(env::var_os(OWN).map(PathBuf::from).into_iter().collect());
+    let mut config = config(&["sh", "-c", &script]);
+    config.sandbox = sandboxed(containment);
+    let mut child = spawner.spawn(&config).await.unwrap();
     say(&format!("root {}", child.process.pid()));
     let closed = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
     tokio::select! {
@@ -120,6 +133,27 @@ pub(crate) async fn serve() -> bool {
     // Until the test has looked.
     let _ = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await;
     true
+}
+
+fn sandboxed(containment: Containment) -> sandbox::Config {
+    let profile = match env::var(PROFILE).as_deref() {
+        Ok("basic") => Profile::Basic,
+        Ok("strict") => Profile::Strict,
+        _ => return sandbox::Config::off(),
+    };
+    // Nothing there holds the machine's root to a number of processes.
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();
+    let root = map.split_whitespace().take(2).eq(["0", "0"]) && geteuid().is_root();
+    let nobody = root && containment == Containment::Reaper;
+    sandbox::Config {
+        profile,
+        user: nobody.then(|| User {
+            name: "nobody".to_owned(),
+            uid: 65_534,
+            gid: 65_534,
+        }),
+        ..sandbox::Config::default()
+    }
 }
 
 fn say(line: &str) {

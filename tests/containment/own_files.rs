@@ -13,7 +13,12 @@ use gatehouse::{
 };
 use tokio::io::AsyncReadExt;
 
-use super::{config, containments, host, launcher};
+use super::{
+    config, containments,
+    host::{self, Host},
+    launcher,
+    observe::{mark, sleepers, until, until_sleepers},
+};
 
 /// What a script says under `basic`, in a folder of which its environment speaks.
 async fn basic(spawner: &Spawner, folder: &Path, script: &str) -> String {
@@ -203,4 +208,99 @@ async fn a_private_tmpdir_goes_with_its_child() {
         assert!(Path::new(said.trim()).is_absolute(), "{said}");
         assert!(!Path::new(said.trim()).exists(), "{containment}: {said}");
     }
+}
+
+#[tokio::test]
+async fn a_private_tmpdir_is_gone_when_the_gateway_is_killed() {
+    if host::serve().await {
+        return;
+    }
+    let _guard = host::alone().await;
+    for containment in containments().await {
+        let tmp = tempfile::tempdir().unwrap();
+        fs::set_permissions(tmp.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let mark = mark();
+        let variable = format!("TMPDIR={}", tmp.path().display());
+        let profile = format!("{}=strict", host::PROFILE);
+        let prefix = ["env", &variable, &profile];
+        let test = "own_files::a_private_tmpdir_is_gone_when_the_gateway_is_killed";
+        // Something is in it, and something holds it.
+        let script =
+            format!("mkdir $TMPDIR/a && echo kept >$TMPDIR/a/b && cd $TMPDIR/a && sleep {mark}");
+        let exe = std::env::current_exe().unwrap();
+        let host = Host::start_with(&prefix, &exe, test, containment, &script);
+        until_sleepers(&mark, 1).await;
+        let own = || {
+            let entries = fs::read_dir(tmp.path()).unwrap();
+            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            names.filter(|name| name.starts_with("gatehouse-")).count()
+        };
+        assert_eq!(own(), 1, "{containment}");
+        host.kill();
+        until("it is gone", || own() == 0).await;
+        assert_eq!(sleepers(&mark), [0; 0], "{containment}");
+    }
+}
+
+#[tokio::test]
+async fn root_of_a_container_without_namespaces_starts_basic_children_that_see_no_own_file() {
+    if host::serve().await {
+        return;
+    }
+    let _guard = host::alone().await;
+    // Open to all, so that nothing but the sandbox keeps a child out.
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+    open(dir.path());
+    fs::create_dir(at("own")).unwrap();
+    for name in ["own/file", "other"] {
+        fs::write(at(name), format!("{name}\n")).unwrap();
+        open(&at(name));
+    }
+    open(&at("own"));
+    // Copies where another user may read them.
+    fs::copy(std::env::current_exe().unwrap(), at("tests")).unwrap();
+    fs::copy(launcher(), at("gatehouse")).unwrap();
+    let mut prefix = Vec::new();
+    if nix::unistd::geteuid().is_root() {
+        prefix.extend("setpriv --reuid=65534 --regid=65534 --clear-groups".split(' '));
+    }
+    prefix.extend("unshare --user --map-root-user".split(' '));
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "it is not a child of the gateway"
+    )]
+    let can = std::process::Command::new(prefix[0])
+        .args(&prefix[1..])
+        .arg("true")
+        .status();
+    if !can.is_ok_and(|status| status.success()) {
+        return;
+    }
+    let mark = mark();
+    let folder = dir.path().to_str().unwrap();
+    let variables = [
+        format!("{}={folder}/gatehouse", host::LAUNCHER),
+        format!("{}=basic", host::PROFILE),
+        format!("{}={folder}/own/file", host::OWN),
+    ];
+    prefix.extend(["env", "-C", folder]);
+    prefix.extend(variables.iter().map(String::as_str));
+    let test = "own_files::root_of_a_container_without_namespaces_starts_basic_children_that_see_no_own_file";
+    let script = format!(
+        "{{ id -u; cat {folder}/own/file {folder}/own/../own/file; ls {folder}/own; \
+         mv {folder}/own {folder}/away; ln {folder}/own/file {folder}/linked; cat {folder}/linked; \
+         cat {folder}/other; head -c 1 /dev/mem /dev/kmsg; \
+         echo 1 >/proc/sys/kernel/core_uses_pid && echo set; }} >{folder}/other.said 2>/dev/null; \
+         sleep {mark}"
+    );
+    // It may add nothing beside an own file, and so is given one to write to.
+    fs::write(at("other.said"), "").unwrap();
+    open(&at("other.said"));
+    let host = Host::start_with(&prefix, &at("tests"), test, Containment::Reaper, &script);
+    until_sleepers(&mark, 1).await;
+    assert_eq!(fs::read_to_string(at("other.said")).unwrap(), "0\nother\n");
+    host.kill();
+    until_sleepers(&mark, 0).await;
 }

@@ -1,9 +1,13 @@
 //! What is run the next time can't be changed by what runs now.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+};
 
 use gatehouse::{
-    backend::child::{Containment, Spawner},
+    backend::child::{Containment, Installed, Spawner},
     drain::Drain,
     sandbox::{self, Profile, User},
 };
@@ -102,5 +106,40 @@ async fn no_strict_child_may_write_where_packages_are() {
             let expected = "so could the folder of installed packages";
             assert!(error.to_string().contains(expected), "{write:?}: {error}");
         }
+    }
+}
+
+#[tokio::test]
+async fn no_strict_child_may_write_where_the_python_of_its_installation_is() {
+    for containment in containments().await {
+        let top = tempfile::tempdir().unwrap();
+        let top = top.path().canonicalize().unwrap();
+        let (folder, pythons) = (top.join("packages/own/one"), top.join("pythons"));
+        fs::create_dir_all(folder.join("bin")).unwrap();
+        fs::create_dir_all(pythons.join("bin")).unwrap();
+        // What a launcher of uv's starts by way of a shell: neither program nor first line names it.
+        let server = folder.join("bin/server");
+        fs::write(&server, "#!/bin/sh\n").unwrap();
+        open(&server);
+        fs::write(pythons.join("bin/python3"), "").unwrap();
+        open(&pythons.join("bin/python3"));
+        symlink(pythons.join("bin/python3"), folder.join("bin/python")).unwrap();
+        let spawner = Spawner::with(launcher(), containment, Drain::new());
+        spawner.fix(top.join("packages"));
+        let mut child = config(&["uvx", "server"]);
+        child.installed = Some(Installed {
+            folder: folder.clone(),
+            command: vec![server.to_str().unwrap().to_owned()],
+            summary: "server 1".to_owned(),
+            digest: String::new(),
+        });
+        child.sandbox = sandbox::Config {
+            profile: Profile::Strict,
+            write: vec![pythons.clone()],
+            ..sandbox::Config::default()
+        };
+        let error = spawner.spawn(&child).await.map(|_| ()).unwrap_err();
+        let expected = format!("so could {}", folder.join("bin/python").display());
+        assert!(error.to_string().contains(&expected), "{error}");
     }
 }

@@ -100,7 +100,22 @@ const TABLE: &[Row] = &[
     ),
     row("abstract Unix sockets", &["abstract"], [Yes, Yes, No]),
     row("netlink", &["netlink"], [Yes, Yes, No]),
-    row("trace a process", &["ptrace"], [Yes, No, No]),
+    row("`/dev/shm`", &["dev_shm"], [Yes, Depends, No]),
+    row(
+        "vsock, to what runs this machine",
+        &["vsock"],
+        [Depends, No, No],
+    ),
+    row(
+        "raw and packet sockets",
+        &["raw", "packet"],
+        [Depends, No, No],
+    ),
+    row(
+        "trace a process, read its memory, take its descriptors",
+        &["ptrace", "read_memory", "take_descriptor"],
+        [Yes, No, No],
+    ),
     row(
         "gain by a set-user-id program",
         &["set_user"],
@@ -108,14 +123,40 @@ const TABLE: &[Row] = &[
     ),
     row(
         "make a user namespace",
-        &["user_namespace", "clone_namespace"],
+        &["user_namespace", "clone_namespace", "clone3_namespace"],
         [Yes, No, No],
     ),
+    row("enter a namespace", &["setns"], [Depends, No, No]),
     row("mount, chroot", &["mount", "chroot"], [Depends, No, No]),
     row(
-        "keyrings, `io_uring`",
-        &["keyctl", "io_uring"],
+        "mount by the newer calls",
+        &["fsopen", "open_tree", "move_mount", "mount_setattr"],
         [Depends, No, No],
+    ),
+    row(
+        "keyrings, `io_uring`",
+        &["keyctl", "add_key", "request_key", "io_uring"],
+        [Depends, No, No],
+    ),
+    row(
+        "open a file by its handle",
+        &["by_handle"],
+        [Depends, No, No],
+    ),
+    row(
+        "type into a terminal (`TIOCSTI`)",
+        &["tiocsti", "tiocsti_wide", "tioclinux"],
+        [Depends, No, No],
+    ),
+    row(
+        "calls of another ABI (x32, `int 0x80`)",
+        &["x32", "int80"],
+        [Depends, No, No],
+    ),
+    row(
+        "run code that it brings along or makes, from memory too",
+        &["from_memory"],
+        [Yes, Yes, Yes],
     ),
     row(
         "bpf, perf, userfaultfd",
@@ -163,6 +204,7 @@ struct World {
     folder: tempfile::TempDir,
     own: Vec<PathBuf>,
     targets: Value,
+    _shared: tempfile::NamedTempFile,
     _tcp: TcpListener,
     _udp: UdpSocket,
     _unix: (UnixListener, UnixDatagram, UnixListener),
@@ -205,6 +247,9 @@ impl World {
         );
         open(at("engine.sock"));
         open(at("log.sock"));
+        let shared = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
+        fs::write(shared.path(), "secret").unwrap();
+        open(shared.path().to_owned());
         let targets = json!({
             "ssh": at("home/.ssh/id"), "secret": at("secrets/other"), "sibling": at("sibling"),
             "config": at(own[0]), "tls_key": at(own[1]), "lock": at(own[2]), "audit": at(own[3]),
@@ -212,12 +257,14 @@ impl World {
             "sibling_home": folder.path(),
             "tcp": tcp.local_addr().unwrap(), "udp": udp.local_addr().unwrap(),
             "unix": at("engine.sock"), "unix_datagram": at("log.sock"), "abstract": name,
+            "dev_shm": shared.path(),
             "memory": 600 << 20, "disk": 300 << 20, "tasks": 500, "stay": true,
         });
         Self {
             own: own.iter().map(|name| at(name)).collect(),
             folder,
             targets,
+            _shared: shared,
             _tcp: tcp,
             _udp: udp,
             _unix: unix,

@@ -5,11 +5,11 @@ use std::time::Duration;
 use gatehouse::{
     backend::child::{Child, Containment, Exit, Spawner},
     drain::Drain,
-    sandbox::{self, Profile},
+    sandbox::{self, Profile, User},
 };
 use tokio::io::AsyncReadExt;
 
-use super::{config, host, launcher};
+use super::{config, containments, host, launcher};
 
 /// Runs a shell script with limits, under a profile that can hold them.
 async fn limited(spawner: &Spawner, script: &str, limits: sandbox::Config) -> Child {
@@ -134,5 +134,38 @@ async fn a_child_can_see_its_control_group_and_not_change_it() {
             "{profile:?}: {said}"
         );
         assert_eq!(said.lines().count(), 1, "{profile:?}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn no_child_changes_moves_freezes_or_ends_a_control_group() {
+    let _guard = host::no_hosts().await;
+    for containment in containments().await {
+        let spawner = Spawner::with(launcher(), containment, Drain::new());
+        let root = nix::unistd::geteuid().is_root() && containment == Containment::Reaper;
+        let nobody = root.then(|| User {
+            name: "nobody".to_owned(),
+            uid: 65_534,
+            gid: 65_534,
+        });
+        for profile in [Profile::Basic, Profile::Strict] {
+            let limits = sandbox::Config {
+                profile,
+                user: nobody.clone(),
+                cpu_time: Some(Duration::from_secs(60)),
+                ..sandbox::Config::default()
+            };
+            // Opened and not written to: groups of either version, its own, those above and below.
+            let script = "for top in $(sed -n 's/^[^-]* \\(\\/[^ ]*\\) [^-]* - cgroup2* .*/\\1/p' /proc/self/mountinfo); do \
+                          for at in $top $top/* $(sed \"s|^[^:]*:[^:]*:|$top|\" /proc/self/cgroup); do \
+                          [ -d $at ] || continue; mkdir $at/new && echo made $at/new; \
+                          for file in cgroup.procs cgroup.threads cgroup.kill cgroup.freeze cgroup.subtree_control \
+                          tasks notify_on_release release_agent freezer.state memory.max pids.max; do \
+                          (: >>$at/$file) && echo opened $at/$file; done; done; done; echo tried";
+            let script = format!("{{ {script}; }} 2>/dev/null");
+            let mut child = limited(&spawner, &script, limits).await;
+            let said = said(&mut child).await;
+            assert_eq!(said, "tried\n", "{profile:?} {containment}");
+        }
     }
 }

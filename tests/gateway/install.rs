@@ -562,6 +562,53 @@ async fn a_wheel_can_t_put_itself_in_the_place_of_its_environment() {
 }
 
 #[tokio::test]
+async fn two_files_in_one_folder_do_not_take_each_others_installations() {
+    let tools = Tools::new();
+    let rig = tools.rig(&fragment("server@1", "strict")).await;
+    let other = rig.folder().join("other.toml");
+    let install = |file: &Path, words: &[&str]| {
+        let mut command = Command::new(binary());
+        command.arg("install").args(words).arg("--config").arg(file);
+        let output = command.env("PATH", tools.path()).output();
+        let output = output.expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    let text = fs::read_to_string(rig.folder().join("proxy.toml")).expect("a file");
+    fs::write(&other, text.replace("server@1", "server@2")).expect("a file");
+    let (code, said) = install(&other, &[]);
+    assert_eq!(code, Some(0), "{said}");
+    let first = record(&rig);
+    assert!(first.is_some());
+
+    let own = rig.folder().join("proxy.toml");
+    let (code, said) = install(&own, &[]);
+    assert_eq!(code, Some(1), "{said}");
+    let reason = format!("in use by {}", other.display());
+    assert!(
+        said.contains(&reason) && said.contains("[packages] folder"),
+        "{said}"
+    );
+    assert_eq!((record(&rig), installations(&rig)), (first.clone(), 1));
+
+    // What both ask for serves both, and is one's to change.
+    fs::write(&own, text.replace("server@1", "server@2")).expect("a file");
+    let (code, said) = install(&own, &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(install(&own, &["--upgrade"]).0, Some(1));
+    assert_eq!(record(&rig), first);
+
+    // Another folder, or no other file, and it is nobody else's.
+    let elsewhere = format!("[packages]\nfolder = \"elsewhere\"\n{text}");
+    fs::write(&own, elsewhere).expect("a file");
+    assert_eq!(install(&own, &[]).0, Some(0));
+    fs::remove_file(&other).expect("a file");
+    fs::write(&own, &text).expect("a file");
+    assert_eq!(install(&own, &[]).0, Some(0));
+    assert_ne!(record(&rig), first);
+}
+
+#[tokio::test]
 async fn what_a_runner_finds_without_a_registry_is_not_replaced_from_one() {
     let tools = Tools::new();
     let work = tempfile::tempdir().expect("a folder");
@@ -572,6 +619,8 @@ async fn what_a_runner_finds_without_a_registry_is_not_replaced_from_one() {
     let rig = tools.rig(&text).await;
     for there in [
         work.path().join("a/.npmrc"),
+        // Empty, and so nobody knows what it would have named.
+        work.path().join("a/package.json"),
         work.path().join("a/node_modules/.bin/server"),
         work.path().join("a/b/node_modules/server"),
         tools.file("global/bin/server"),

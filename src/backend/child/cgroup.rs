@@ -9,9 +9,14 @@ mod place;
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
+
+use parking_lot::Mutex;
 
 pub(super) use self::place::Place;
 use crate::sandbox::Shared;
@@ -24,7 +29,11 @@ pub(super) struct Group {
     /// Files, and what the kernel says is in them.
     limits: Vec<(PathBuf, String)>,
     ended: bool,
+    left: Left,
 }
+
+/// Groups that were dropped with processes in them.
+type Left = Arc<Mutex<Vec<PathBuf>>>;
 
 /// What a look at a group tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,9 +47,11 @@ enum Look {
 }
 
 impl Place {
-    /// A group for one instance, with `stages` processes more than the limit says.
-    pub(super) fn make(&self, shared: &Shared, stages: u32) -> io::Result<Group> {
+    /// A group for one instance.
+    pub(super) fn make(&self, shared: &Shared) -> io::Result<Group> {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
+        let left = self.left();
+        left.lock().retain(|path| is_busy(&fs::remove_dir(path)));
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let path = self.named(serial);
         fs::create_dir(&path)?;
@@ -49,6 +60,7 @@ impl Place {
             cpu_time: shared.cpu_time,
             limits: Vec::new(),
             ended: false,
+            left,
         };
         if let Some(bytes) = shared.memory {
             place::no_swap(&group.path)?;
@@ -57,7 +69,7 @@ impl Place {
             group.set("memory.max", bytes)?;
         }
         if let Some(most) = shared.processes {
-            group.set("pids.max", u64::from(most.saturating_add(stages)))?;
+            group.set("pids.max", u64::from(most))?;
         }
         Ok(group)
     }
@@ -137,12 +149,10 @@ impl Group {
     pub(super) async fn end(&mut self) {
         self.kill();
         for _ in 0..ROUNDS {
-            match fs::remove_dir(&self.path) {
-                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-                    tokio::time::sleep(LEAST_PAUSE / 20).await;
-                }
-                _ => break,
+            if !is_busy(&fs::remove_dir(&self.path)) {
+                break;
             }
+            tokio::time::sleep(LEAST_PAUSE / 20).await;
         }
         self.ended = true;
     }
@@ -150,19 +160,26 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if !self.ended {
-            self.kill();
-            // The killed take a moment. One that is still not empty is left to the next start.
-            for _ in 0..DROP_ROUNDS {
-                match fs::remove_dir(&self.path) {
-                    Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-                        std::thread::sleep(DROP_PAUSE);
-                    }
-                    _ => break,
-                }
-            }
+        if self.ended {
+            return;
+        }
+        self.kill();
+        // The killed take a moment, and nothing can be waited for here: one that is not empty yet
+        // goes with the next that is made, or at the next start.
+        if is_busy(&fs::remove_dir(&self.path)) {
+            self.left.lock().push(std::mem::take(&mut self.path));
         }
     }
+}
+
+/// Whether there is something in a group still.
+fn is_busy(removed: &io::Result<()>) -> bool {
+    let busy = [
+        io::ErrorKind::ResourceBusy,
+        io::ErrorKind::DirectoryNotEmpty,
+    ];
+    let error = removed.as_ref().err();
+    error.is_some_and(|error| busy.contains(&error.kind()))
 }
 
 /// Whether a group has no such file any more.
@@ -180,6 +197,5 @@ const LEAST_PAUSE: Duration = Duration::from_millis(100);
 /// Looks whether the killed have ended: ten seconds.
 const ROUNDS: usize = 2000;
 
-/// Tries to remove a group that is dropped, and the time between two.
-const DROP_ROUNDS: usize = 20;
-const DROP_PAUSE: Duration = Duration::from_millis(1);
+#[cfg(test)]
+mod tests;

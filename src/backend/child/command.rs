@@ -68,6 +68,7 @@ pub(super) fn prepare(config: &Config, tmp: Option<&Path>) -> Result<Spec, Spawn
         argv: argv(config).iter().map(OsString::from).collect(),
         env,
         sandbox: None,
+        group: None,
     };
     spec.check()
         .map_err(|reason| io::Error::new(io::ErrorKind::InvalidInput, reason))?;

@@ -33,7 +33,7 @@ use std::{ffi::OsString, path::Path, process::ExitCode};
 
 use nix::sys::signal::Signal;
 
-use super::{Containment, cgroup::Group, process::Own, tmp::Tmp};
+use super::{Containment, process::Own, tmp::Tmp};
 
 /// Runs the stage that the arguments of this process name; `None` when they name none.
 ///
@@ -52,24 +52,14 @@ pub fn run_if_launched() -> Option<ExitCode> {
 
 /// The arguments that make the gateway's executable the first stage of `containment`, for an
 /// instance with these things of its own.
-pub(super) fn arguments(containment: Containment, own: &Own) -> [OsString; 5] {
+pub(super) fn arguments(containment: Containment, own: &Own) -> [OsString; 4] {
     let path = |path: Option<&Path>| path.map_or_else(OsString::new, OsString::from);
     [
         MARK.into(),
         containment.to_string().into(),
         std::process::id().to_string().into(),
         path(own.tmp.as_ref().map(Tmp::path)),
-        path(own.group.as_ref().map(Group::path)),
     ]
-}
-
-/// How many processes of the launcher stay beside the command.
-pub(super) fn stages(containment: Containment) -> u32 {
-    match containment {
-        Containment::Namespace => 2,
-        Containment::Reaper => 1,
-        Containment::Group => 0,
-    }
 }
 
 /// What the last stage writes to stdout when there is nothing to start.

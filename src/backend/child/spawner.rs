@@ -183,6 +183,9 @@ impl Spawner {
         if self.containment == Containment::Group {
             return Ok(self.start(direct_command(&spec), own)?);
         }
+        if own.group.is_some() {
+            self.begin_wait();
+        }
         let mut child = self.start(self.launcher_command(&own), own)?;
         timeout(TELL_TIMEOUT, child.stdin.write_all(&spec.encode()))
             .await
@@ -257,14 +260,27 @@ impl Spawner {
         spec.sandbox = plan.map(|plan| plan.encode()).transpose()?;
         let group = match (&shared, &*self.groups) {
             (Some(shared), Ok(place)) => {
-                let made = place.make(shared, launcher::stages(self.containment));
+                let made = place.make(shared);
                 Some(made.map_err(|error| {
                     sandbox::Refused::new(format!("making a control group: {error}"))
                 })?)
             }
             _ => None,
         };
+        spec.group = group.as_ref().map(|group| group.path().into());
         Ok((spec, Own { tmp, group }))
+    }
+
+    /// A process that enters a control group waits for all CPUs: some milliseconds that pass while the
+    /// launcher gets that far.
+    fn begin_wait(&self) {
+        let groups = Arc::clone(&self.groups);
+        // It owes nothing to anybody, and ends by itself.
+        drop(tokio::task::spawn_blocking(move || {
+            if let Ok(place) = &*groups {
+                place.begin_wait();
+            }
+        }));
     }
 
     fn start(&self, mut command: Command, own: Own) -> io::Result<Child> {

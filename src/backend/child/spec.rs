@@ -25,6 +25,8 @@ pub(super) struct Spec {
     pub(super) env: Vec<(OsString, OsString)>,
     /// An encoded [`Plan`](crate::sandbox::Plan); only without a sandbox there is none.
     pub(super) sandbox: Option<Vec<u8>>,
+    /// The control group that it is to be in.
+    pub(super) group: Option<OsString>,
 }
 
 impl Spec {
@@ -65,6 +67,7 @@ impl Spec {
         if let Some(sandbox) = &self.sandbox {
             put(&mut body, OsStr::from_bytes(sandbox));
         }
+        put(&mut body, self.group.as_deref().unwrap_or_default());
         let mut out = Vec::with_capacity(body.len() + 4);
         put_count(&mut out, body.len());
         out.append(&mut body);
@@ -106,6 +109,7 @@ impl Spec {
             1 => Some(take(body)?.into_vec()),
             _ => return Err(malformed()),
         };
+        let group = Some(take(body)?).filter(|path| !path.is_empty());
         if !body.is_empty() {
             return Err(malformed());
         }
@@ -115,6 +119,7 @@ impl Spec {
             argv,
             env,
             sandbox,
+            group,
         })
     }
 }

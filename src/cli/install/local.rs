@@ -1,12 +1,12 @@
 //! What a runner would run without asking a registry.
 //!
-//! `npx` prefers what stands in `node_modules` of its working directory and above, and what is
-//! installed for all; `uvx` a tool that is installed. Invariant: what is installed from a registry
+//! `npx` prefers what stands in `node_modules` of its working directory and above, programs of a
+//! `package.json` there, and what is installed for all; `uvx` a tool that is installed. Invariant: what is installed from a registry
 //! replaces nothing of the same name that the operator has put there.
 
 use std::path::{Path, PathBuf};
 
-use crate::package::Spec;
+use crate::package::{Spec, program_before_registry, project_settings};
 
 use super::tool::{Step, Tool};
 
@@ -17,24 +17,28 @@ pub(super) async fn refuse_npm(tool: &Tool<'_>, spec: &Spec, npm: &str) -> anyho
         Some(cwd) => cwd.canonicalize()?,
         None => std::env::current_dir()?,
     };
-    for folder in cwd.ancestors() {
-        let settings = folder.join(".npmrc");
-        let project = home.as_deref() != Some(folder) && settings.exists();
-        anyhow::ensure!(
-            !project,
+    if let Some(settings) = project_settings(&cwd, home.as_deref()).first() {
+        anyhow::bail!(
             "`npx` would go by {}, which is not read here: move its settings to the user's .npmrc",
             settings.display()
         );
-        found(
-            &folder.join("node_modules"),
-            &folder.join("node_modules/.bin"),
-            spec,
-        )?;
+    }
+    for folder in cwd.ancestors() {
+        refuse(&folder.join("node_modules").join(&spec.name))?;
+    }
+    if let (None, Some(word)) = (&spec.program, spec.packages.first())
+        && let Some(found) = program_before_registry(word, &cwd)
+    {
+        return Err(in_the_way(&found));
     }
     let root = asked(tool, npm, &["root", "--global"]).await?;
     // `lib/node_modules` and `bin` of one prefix.
     let prefix = root.ancestors().nth(2).unwrap_or(&root).to_owned();
-    found(&root, &prefix.join("bin"), spec)
+    refuse(&root.join(&spec.name))?;
+    match (&spec.program, spec.packages.first()) {
+        (None, Some(word)) => refuse(&prefix.join("bin").join(word)),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a package that is installed as a tool.
@@ -44,22 +48,18 @@ pub(super) async fn refuse_uv(tool: &Tool<'_>, spec: &Spec, uv: &str) -> anyhow:
     refuse(&tools.join(name))
 }
 
-/// A package, or a program that is called like it.
-fn found(packages: &Path, programs: &Path, spec: &Spec) -> anyhow::Result<()> {
-    refuse(&packages.join(&spec.name))?;
-    match (&spec.program, spec.packages.first()) {
-        (None, Some(word)) => refuse(&programs.join(word)),
-        _ => Ok(()),
+fn refuse(path: &Path) -> anyhow::Result<()> {
+    if path.symlink_metadata().is_err() {
+        return Ok(());
     }
+    Err(in_the_way(path))
 }
 
-fn refuse(path: &Path) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        path.symlink_metadata().is_err(),
+fn in_the_way(path: &Path) -> anyhow::Error {
+    anyhow::anyhow!(
         "it would run {}, which is there without a registry: remove it, or name it in `command`",
         path.display()
-    );
-    Ok(())
+    )
 }
 
 /// The folder that a tool names.

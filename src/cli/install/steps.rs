@@ -2,7 +2,11 @@
 //!
 //! Invariant: the folder has its last byte before the record names it, and one that failed is gone.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 
@@ -25,6 +29,8 @@ pub(super) struct Order<'a> {
     pub(super) tool: Tool<'a>,
     pub(super) spec: Spec,
     pub(super) place: Place,
+    /// The file that names the backend.
+    pub(super) config: &'a Path,
     /// Packages may run scripts of theirs.
     pub(super) scripts: bool,
 }
@@ -46,6 +52,15 @@ impl Order<'_> {
             && (record.scripts || !self.scripts)
             && self.place.program(record).exists()
             && whole()
+    }
+
+    /// The other configuration that an installation was made for, if that is still there: two files may
+    /// share a folder of packages and have backends of the same name.
+    pub(super) fn taken_by(&self, record: &Record) -> Option<PathBuf> {
+        let other = PathBuf::from(record.config.as_ref()?);
+        let own = fs::canonicalize(self.config).ok();
+        let there = other.try_exists().unwrap_or(true);
+        (own.is_none_or(|own| own != other) && there).then_some(other)
     }
 
     /// Installs, records, and removes what nobody can be running any more.
@@ -121,6 +136,8 @@ impl Order<'_> {
         record.packages = packages;
         record.digest = digest.to_string();
         record.scripts = self.scripts;
+        let config = fs::canonicalize(self.config).ok();
+        record.config = config.and_then(|path| path.into_os_string().into_string().ok());
         Ok(record)
     }
 

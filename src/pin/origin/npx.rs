@@ -2,29 +2,48 @@
 //!
 //! It keeps each set of packages in a folder of the npm cache, named by the beginning of the SHA-512
 //! of their names, with a `package-lock.json`; a package in a `node_modules` above the working
-//! directory goes first.
+//! directory goes first, and before that a program there that is called like what is asked for.
 
 use std::path::{Path, PathBuf};
 
 use ring::digest::{SHA512, digest};
 
 use super::{Cache, Found, Surroundings, text, tree};
+use crate::package::{npm_name, program_before_registry, project_settings};
 
 pub(super) fn look(words: &[&str], around: &Surroundings, cache: &Cache) -> Found {
-    let specs = specs(words)?;
+    let (specs, word) = specs(words)?;
     let name = name(specs.first().ok_or("no package is named")?)?;
-    if let Some(local) = local(&name, around) {
-        let packages = vec![own_line(&local, &name)?];
-        return Ok((packages, files(&local, cache)?));
+    let local = local(&name, around);
+    if let Some(found) = word.and_then(|word| program_before_registry(&word, &around.cwd)) {
+        let real = |path: &Path| path.canonicalize().ok();
+        let own = local.as_deref().and_then(real).zip(real(&found));
+        if own.is_none_or(|(local, found)| !found.starts_with(local)) {
+            return Err(format!("it runs what {} names", found.display()));
+        }
     }
+    let (mut packages, files) = match local {
+        Some(local) => (vec![own_line(&local, &name)?], files(&local, cache)?),
+        None => fetched(&specs, &name, around, cache)?,
+    };
+    // They choose the cache, and what node loads first.
+    for settings in project_settings(&around.cwd, around.var("HOME").map(Path::new)) {
+        let digest = cache.digest(&settings);
+        let digest = digest.map_err(|error| format!("{}: {error}", settings.display()))?;
+        packages.push(format!("goes by .npmrc {digest}"));
+    }
+    Ok((packages, files))
+}
+
+fn fetched(specs: &[String], name: &str, around: &Surroundings, cache: &Cache) -> Found {
     let folder = npm_cache(around)
         .ok_or("neither HOME nor npm_config_cache is set")?
         .join("_npx")
-        .join(folder_name(&specs));
+        .join(folder_name(specs));
     let lock = text(&folder.join("package-lock.json"))
         .map_err(|_| "not installed in the npm cache yet".to_owned())?;
-    let packages = locked(&lock, &name)?;
-    let files = files(&folder.join("node_modules").join(&name), cache)?;
+    let packages = locked(&lock, name)?;
+    let files = files(&folder.join("node_modules").join(name), cache)?;
     Ok((packages, files))
 }
 
@@ -32,61 +51,39 @@ fn files(folder: &Path, cache: &Cache) -> Result<crate::pin::Digest, String> {
     tree::of_folder(folder, cache).map_err(|error| format!("its files can't be read: {error}"))
 }
 
-/// The packages that the arguments name.
-fn specs(words: &[&str]) -> Result<Vec<String>, String> {
+/// The packages that the arguments name, and the word that is a package or a program.
+fn specs(words: &[&str]) -> Result<(Vec<String>, Option<String>), String> {
     let mut specs = Vec::new();
+    let mut word = None;
     let mut words = words.iter();
-    while let Some(word) = words.next() {
-        match *word {
+    while let Some(next) = words.next() {
+        match *next {
             "-p" | "--package" => specs.extend(words.next().map(|w| (*w).to_owned())),
             "-c" | "--call" => return Err("it runs a shell command".to_owned()),
             "--" => {
-                if specs.is_empty() {
-                    specs.extend(words.next().map(|w| (*w).to_owned()));
-                }
+                word = words.next().map(|word| (*word).to_owned());
                 break;
             }
-            word if word.starts_with("--package=") => specs.push(word[10..].to_owned()),
-            word if word.starts_with('-') => {}
-            word => {
-                if specs.is_empty() {
-                    specs.push(word.to_owned());
-                }
+            next if next.starts_with("--package=") => specs.push(next[10..].to_owned()),
+            next if next.starts_with('-') => {}
+            next => {
+                word = Some(next.to_owned());
                 break;
             }
         }
     }
+    let word = word.filter(|_| specs.is_empty());
+    specs.extend(word.clone());
     specs.sort();
-    Ok(specs)
+    Ok((specs, word))
 }
 
-/// `@scope/name@1.2.3` is `@scope/name`.
 fn name(spec: &str) -> Result<String, String> {
-    let (scope, rest) = match spec.strip_prefix('@') {
-        Some(rest) => ("@", rest),
-        None => ("", spec),
-    };
-    let name = rest.split('@').next().unwrap_or(rest);
-    let part = |part: &str| {
-        !part.is_empty()
-            && !part.starts_with('.')
-            && part
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-    };
-    let good = match (scope, name.split_once('/')) {
-        ("@", Some((scope, name))) => part(scope) && part(name),
-        ("", None) => part(name),
-        _ => false,
-    };
-    if good {
-        Ok(format!("{scope}{name}"))
-    } else {
-        Err("the package is not named by its name in the registry".to_owned())
-    }
+    let named = npm_name(spec).map(|named| named.name);
+    named.ok_or_else(|| "the package is not named by its name in the registry".to_owned())
 }
 
-fn folder_name(specs: &[String]) -> String {
+pub(super) fn folder_name(specs: &[String]) -> String {
     let hash = digest(&SHA512, specs.join("\n").as_bytes());
     let bytes = hash.as_ref().iter().take(8);
     bytes.map(|byte| format!("{byte:02x}")).collect()
@@ -174,13 +171,18 @@ mod tests {
 
     #[test]
     fn the_package_is_found_among_the_arguments() {
-        let found = |words: &[&str]| specs(words).unwrap().join(" ");
+        let found = |words: &[&str]| specs(words).unwrap().0.join(" ");
         assert_eq!(found(&["-y", "@a/b@1", "/srv", "-p", "x"]), "@a/b@1");
         assert_eq!(found(&["--package=z", "-p", "a", "run"]), "a z");
         assert_eq!(found(&["--", "b", "c"]), "b");
         assert!(specs(&["-c", "rm"]).is_err());
+        let word = |words: &[&str]| specs(words).unwrap().1;
+        assert_eq!(word(&["-y", "@a/b@1", "/srv"]).as_deref(), Some("@a/b@1"));
+        assert_eq!(word(&["-p", "a", "run"]), None);
         assert_eq!(name("@a/b@^1.2").unwrap(), "@a/b");
         assert_eq!(name("b@latest").unwrap(), "b");
+        // Where an alias comes from is not its name.
+        assert_eq!(name("b@npm:other@1").unwrap(), "b");
         for odd in [
             "../x",
             "@a",
@@ -190,6 +192,8 @@ mod tests {
             "git+ssh://x",
             "",
             "@../b",
+            "-x",
+            "@a/-b",
         ] {
             assert!(name(odd).is_err(), "{odd}");
         }

@@ -4,7 +4,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Cache, Origin, Surroundings};
+use super::{Cache, Origin, Surroundings, npx};
 
 fn write(path: &Path, text: &str) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -135,6 +135,83 @@ fn the_package_of_npx_counts_with_its_files_and_those_it_depends_on() {
 }
 
 #[test]
+fn what_npx_would_run_instead_of_its_package_is_a_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write(&folder.join("bin/npx"), "elf");
+    let cache = Cache::default();
+    let work = folder.join("work/below");
+    fs::create_dir_all(&work).unwrap();
+    let look = || {
+        let mut around = around(folder, &["npx", "server"]);
+        around.cwd = work.clone();
+        Origin::look(&around, &cache).unwrap().package.unwrap()
+    };
+    let base = folder
+        .join(".npm/_npx")
+        .join(npx::folder_name(&["server".to_owned()]));
+    let lock = r#"{"packages":{"node_modules/server":{"version":"1.0.0","integrity":"sha512-a"}}}"#;
+    write(&base.join("package-lock.json"), lock);
+    write(&base.join("node_modules/server/index.js"), "serve()");
+    let first = look();
+    assert_eq!(first.packages, ["server 1.0.0 sha512-a"]);
+    for (name, text, expected) in [
+        (
+            "package.json",
+            r#"{"bin":{"server":"evil.js"}}"#,
+            "it runs what",
+        ),
+        ("node_modules/.bin/server", "evil", "it runs what"),
+        (".npmrc", "cache=/evil", ""),
+    ] {
+        write(&folder.join("work").join(name), text);
+        let now = look();
+        assert_ne!(now, first, "{name}");
+        assert!(
+            now.unknown
+                .clone()
+                .unwrap_or_default()
+                .starts_with(expected),
+            "{now:?}"
+        );
+        fs::remove_file(folder.join("work").join(name)).unwrap();
+        assert_eq!(look(), first);
+    }
+    // The settings of a project are pinned with the rest.
+    write(&folder.join("work/.npmrc"), "registry=https://r.example/");
+    let with = look();
+    assert!(with.unknown.is_none() && with.packages[1].starts_with("goes by .npmrc sha256:"));
+    write(&folder.join("work/.npmrc"), "cache=/evil");
+    assert_ne!(look(), with);
+    // Those of the user are not of a project.
+    write(&folder.join(".npmrc"), "registry=https://r.example/");
+    assert_eq!(look().packages.len(), 2);
+}
+
+#[test]
+fn a_package_of_the_project_is_run_by_its_own_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write(&folder.join("bin/npx"), "elf");
+    let own = folder.join("node_modules/server");
+    write(&own.join("package.json"), r#"{"version":"2.0.0"}"#);
+    write(&own.join("run.js"), "serve()");
+    fs::create_dir_all(folder.join("node_modules/.bin")).unwrap();
+    let program = folder.join("node_modules/.bin/server");
+    symlink("../server/run.js", &program).unwrap();
+    let cache = Cache::default();
+    let look = || {
+        let around = around(folder, &["npx", "server"]);
+        Origin::look(&around, &cache).unwrap().package.unwrap()
+    };
+    assert_eq!(look().packages, ["server 2.0.0 in node_modules"]);
+    fs::remove_file(&program).unwrap();
+    write(&folder.join("evil.js"), "steal()");
+    symlink("../../evil.js", &program).unwrap();
+    assert!(look().unknown.unwrap().starts_with("it runs what"));
+}
+
+#[test]
 fn every_environment_of_uvx_that_holds_the_package_counts() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
@@ -170,6 +247,12 @@ fn every_environment_of_uvx_that_holds_the_package_counts() {
     write(&site.join("mcp_server_time-1.0.py"), "changed");
     assert_ne!(look().files, first.files);
     write(&site.join("mcp_server_time-1.0.py"), "mcp_server_time-1.0");
+    assert_eq!(look(), first);
+    // A tool that is installed goes before all of them.
+    let tool = folder.join(".local/share/uv/tools/mcp-server-time");
+    fs::create_dir_all(&tool).unwrap();
+    assert!(look().unknown.unwrap().starts_with("it runs the tool"));
+    fs::remove_dir(&tool).unwrap();
     assert_eq!(look(), first);
     wheel("two", "mcp_server_time-1.1");
     assert_ne!(look(), first);

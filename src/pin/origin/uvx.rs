@@ -15,6 +15,11 @@ use crate::pin::Digest;
 
 pub(super) fn look(words: &[&str], around: &Surroundings, cache: &Cache) -> Found {
     let wanted = name(&package(words).ok_or("no package is named")?)?;
+    if let Some(tool) = tools(around).map(|tools| tools.join(wanted.replace('_', "-")))
+        && tool.symlink_metadata().is_ok()
+    {
+        return Err(format!("it runs the tool that is in {}", tool.display()));
+    }
     let folder = uv_cache(around).ok_or("neither HOME nor UV_CACHE_DIR is set")?;
     let mut packages = BTreeSet::new();
     let mut own = BTreeSet::new();
@@ -99,6 +104,14 @@ fn normal(name: &str) -> String {
         }
     }
     out
+}
+
+/// Where `uv tool install` puts what goes before a cache.
+fn tools(around: &Surroundings) -> Option<PathBuf> {
+    let base = |name: &str| around.var(name).map(|path| around.cwd.join(path));
+    base("UV_TOOL_DIR")
+        .or_else(|| base("XDG_DATA_HOME").map(|path| path.join("uv/tools")))
+        .or_else(|| base("HOME").map(|path| path.join(".local/share/uv/tools")))
 }
 
 fn uv_cache(around: &Surroundings) -> Option<PathBuf> {

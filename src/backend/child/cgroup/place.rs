@@ -12,6 +12,7 @@ use std::{
 
 use nix::unistd::{AccessFlags, access, geteuid};
 
+use super::Left;
 use crate::sandbox::Together;
 
 /// A group in which the gateway makes those of its instances.
@@ -23,6 +24,7 @@ pub(in crate::backend::child) struct Place {
     can: Together,
     /// No other gateway's groups have it in their names, not even one's of the same PID.
     mark: String,
+    left: Left,
 }
 
 impl Place {
@@ -68,6 +70,7 @@ impl Place {
             leaf,
             can: Together::default(),
             mark: format!("{PREFIX}{}-{:016x}", std::process::id(), number),
+            left: Left::default(),
         };
         let tried = place.named(TRIED);
         fs::create_dir(&tried)?;
@@ -103,6 +106,30 @@ impl Place {
     /// The folder of one of this gateway's groups.
     pub(super) fn named(&self, serial: u64) -> PathBuf {
         self.base.join(format!("{}-{serial}", self.mark))
+    }
+
+    /// Has the kernel begin what it waits for before a process enters a group; it lasts for those that
+    /// come meanwhile. To do so this process enters the group that it is in.
+    pub(in crate::backend::child) fn begin_wait(&self) {
+        let own = self.leaf.as_ref().unwrap_or(&self.base);
+        let _ = fs::write(own.join(MEMBERS), "0");
+    }
+
+    /// One that can do nothing, in a folder that is no group.
+    #[cfg(test)]
+    pub(super) fn in_folder(folder: &Path) -> Self {
+        Self {
+            base: folder.to_owned(),
+            leaf: None,
+            can: Together::default(),
+            mark: format!("{PREFIX}{}-{:016x}", std::process::id(), 1),
+            left: Left::default(),
+        }
+    }
+
+    /// Those that are to be removed when nothing is in them any more.
+    pub(super) fn left(&self) -> Left {
+        Left::clone(&self.left)
     }
 
     /// Which limits its groups hold.
@@ -224,12 +251,7 @@ mod tests {
     #[test]
     fn only_what_is_empty_and_bears_the_name_of_a_dead_gateway_is_removed() {
         let folder = tempfile::tempdir().unwrap();
-        let place = Place {
-            base: folder.path().to_owned(),
-            leaf: None,
-            can: Together::default(),
-            mark: format!("gatehouse-{}-{:016x}", std::process::id(), 1),
-        };
+        let place = Place::in_folder(folder.path());
         let alive = std::os::unix::process::parent_id();
         // No PID is that large.
         let dead = 1 << 23;

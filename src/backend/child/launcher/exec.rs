@@ -10,6 +10,7 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     os::{fd::AsFd, unix::ffi::OsStringExt},
+    path::Path,
 };
 
 use nix::{sys::signal::SigSet, unistd};
@@ -34,6 +35,7 @@ pub(super) fn run() -> Result<Ended, Failure> {
         return ready();
     };
     reset_signals().map_err(Failure::at("resetting signals"))?;
+    join(&spec).map_err(Failure::at("joining the control group"))?;
     confine(&spec).map_err(Failure::at("the sandbox can't be enforced"))?;
     if spec.argv.is_empty() {
         return ready();
@@ -56,6 +58,15 @@ fn ready() -> Result<Ended, Failure> {
     let told = stdout.write_all(answer).and_then(|()| stdout.flush());
     told.map(|()| Ended::Code(0))
         .map_err(Failure::at("answering"))
+}
+
+/// Enters the instance's control group, as all that comes of this process will. As late as can be: the
+/// kernel makes it wait, and the gateway has had that wait begun.
+fn join(spec: &Spec) -> io::Result<()> {
+    let Some(group) = &spec.group else {
+        return Ok(());
+    };
+    fs::write(Path::new(group).join("cgroup.procs"), "0")
 }
 
 /// Takes away what the command shall not have; without a sandbox only what this stage was given to

@@ -30,12 +30,8 @@ use super::{
     stage::{self, Ended, Failure, Signals, Silence},
 };
 
-pub(super) fn run(
-    gateway: Pid,
-    tmp: Option<&OsStr>,
-    group: Option<&OsStr>,
-) -> Result<Ended, Failure> {
-    let signals = stage::begin(group)?;
+pub(super) fn run(gateway: Pid, tmp: Option<&OsStr>) -> Result<Ended, Failure> {
+    let signals = stage::begin()?;
     unistd::setsid().map_err(Failure::at("starting a session"))?;
     isolate()?;
     prctl::set_dumpable(false).map_err(Failure::at("closing off memory"))?;

@@ -20,12 +20,8 @@ use super::{
     stage::{self, Ended, Failure, Reaped, Signals, Silence},
 };
 
-pub(super) fn run(
-    gateway: Pid,
-    tmp: Option<&OsStr>,
-    group: Option<&OsStr>,
-) -> Result<Ended, Failure> {
-    let signals = stage::begin(group)?;
+pub(super) fn run(gateway: Pid, tmp: Option<&OsStr>) -> Result<Ended, Failure> {
+    let signals = stage::begin()?;
     unistd::setsid().map_err(Failure::at("starting a session"))?;
     prctl::set_dumpable(false).map_err(Failure::at("closing off memory"))?;
     prctl::set_child_subreaper(true).map_err(Failure::at("becoming a subreaper"))?;

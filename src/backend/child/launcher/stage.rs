@@ -9,7 +9,6 @@ use std::{
     fmt, fs, io,
     io::Write,
     os::unix::process::CommandExt,
-    path::Path,
     process::{Command, ExitCode},
 };
 
@@ -34,11 +33,10 @@ pub(super) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         .next()
         .and_then(OsStr::to_str)
         .and_then(|n| n.parse().ok());
-    let mut path = || args.next().filter(|path| !path.is_empty());
-    let (tmp, group) = (path(), path());
+    let tmp = args.next().filter(|path| !path.is_empty());
     let ended = match (name, number) {
-        (Some("namespace"), Some(gateway)) => keeper::run(Pid::from_raw(gateway), tmp, group),
-        (Some("reaper"), Some(gateway)) => reaper::run(Pid::from_raw(gateway), tmp, group),
+        (Some("namespace"), Some(gateway)) => keeper::run(Pid::from_raw(gateway), tmp),
+        (Some("reaper"), Some(gateway)) => reaper::run(Pid::from_raw(gateway), tmp),
         (Some("init"), Some(status_fd)) => init::run(status_fd),
         (Some("exec"), None) => exec::run(),
         _ => Err(Failure::new(
@@ -146,13 +144,9 @@ impl Signals {
 }
 
 /// The first lines of the first stage: no descriptor that isn't its own, no signal that it hasn't
-/// asked for; in the instance's control group, as all that comes of it will be.
-pub(super) fn begin(group: Option<&OsStr>) -> Result<Signals, Failure> {
+/// asked for.
+pub(super) fn begin() -> Result<Signals, Failure> {
     close_inherited().map_err(Failure::at("closing descriptors"))?;
-    if let Some(group) = group {
-        let joined = fs::write(Path::new(group).join("cgroup.procs"), "0");
-        joined.map_err(Failure::at("joining the control group"))?;
-    }
     block_signals()
 }
 

@@ -12,13 +12,17 @@ fn spec() -> impl Strategy<Value = Spec> {
     let argv = proptest::collection::vec(bytes(), 0..5);
     let env = proptest::collection::vec((bytes(), bytes()), 0..5);
     let sandbox = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..9));
-    (bytes(), bytes(), argv, env, sandbox).prop_map(|(program, cwd, argv, env, sandbox)| Spec {
-        program,
-        cwd,
-        argv,
-        env,
-        sandbox,
-    })
+    let group = proptest::option::of(bytes().prop_filter("a path", |path| !path.is_empty()));
+    (bytes(), bytes(), argv, env, (sandbox, group)).prop_map(
+        |(program, cwd, argv, env, (sandbox, group))| Spec {
+            program,
+            cwd,
+            argv,
+            env,
+            sandbox,
+            group,
+        },
+    )
 }
 
 proptest! {
