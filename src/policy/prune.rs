@@ -92,7 +92,7 @@ impl Prune {
 
     /// For a request that is sent in the place of one that was denied.
     pub(super) fn to_denial(denied: Denied) -> Self {
-        Self(Some(Box::new(Change::Denial(denied))))
+        Self::of(Some(Change::Denial(denied)))
     }
 
     /// The answer without what must not be seen.
