@@ -31,7 +31,12 @@ mod threads;
 pub mod verify;
 mod writer;
 
-use std::{cell::Cell, sync::Arc, thread, time::Duration};
+use std::{
+    cell::Cell,
+    sync::{Arc, Weak},
+    thread,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
@@ -88,6 +93,27 @@ struct Handle {
     shared: Arc<Shared>,
 }
 
+/// A log that another one has followed, as long as an outcome is owed to it.
+pub struct Former {
+    handle: Weak<Handle>,
+    settings: Arc<Settings>,
+}
+
+impl Former {
+    /// True while it is open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.handle.strong_count() > 0
+    }
+
+    fn log(&self) -> Option<Log> {
+        let handle = self.handle.upgrade()?;
+        Some(Log {
+            inner: Some((handle, self.settings.clone())),
+        })
+    }
+}
+
 /// What can change while the log is open.
 struct Settings {
     config: Config,
@@ -120,17 +146,23 @@ impl Log {
     }
 
     /// The log for a new configuration: this one with other settings, or another one when lines
-    /// are to go elsewhere (stop this one then).
+    /// are to go elsewhere (stop this one then). One of `former` that still owes outcomes goes on.
     ///
     /// # Errors
     /// [`OpenError`]; nothing has changed then.
-    pub fn reopen(&self, config: &Config) -> Result<Self, OpenError> {
-        let Some((handle, old)) = &self.inner else {
+    pub fn reopen(&self, config: &Config, former: &[Former]) -> Result<Self, OpenError> {
+        let writes_there = |log: &Self| {
+            let inner = log.inner.as_ref();
+            inner.is_some_and(|(_, settings)| settings.config.path == config.path)
+        };
+        let mut open = former.iter().filter_map(Former::log);
+        let same = match writes_there(self) {
+            true => Some(self.clone()),
+            false => open.find(writes_there),
+        };
+        let Some((handle, _)) = same.and_then(|log| log.inner) else {
             return Self::open(config);
         };
-        if old.config.path != config.path {
-            return Self::open(config);
-        }
         let settings = Settings::new(config)?;
         let signer = signer(config)?;
         handle.shared.configure(|sink| {
@@ -138,7 +170,28 @@ impl Log {
             sink.signer = signer;
         });
         Ok(Self {
-            inner: Some((handle.clone(), Arc::new(settings))),
+            inner: Some((handle, Arc::new(settings))),
+        })
+    }
+
+    /// Records that events come elsewhere from now on, or nowhere; only outcomes that are owed
+    /// follow. What is left to come back to.
+    #[must_use]
+    pub fn leave(&self, next: &Self) -> Option<Former> {
+        let (handle, settings) = self.inner.as_ref()?;
+        let detail = match &next.inner {
+            Some((other, _)) if Arc::ptr_eq(handle, other) => return None,
+            Some(_) => "from here on events are recorded in another place",
+            None => "from here on nothing is recorded",
+        };
+        self.note(&Event {
+            decision: Some(Decision::Allow),
+            detail: Some(detail),
+            ..Event::new(Name::ConfigReload)
+        });
+        Some(Former {
+            handle: Arc::downgrade(handle),
+            settings: settings.clone(),
         })
     }
 

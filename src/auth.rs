@@ -286,34 +286,41 @@ impl Authenticator {
         Ok(verified.principal)
     }
 
-    /// True when what a principal was authenticated by under `before` holds unchanged here: after
-    /// a reload, the streams of all others are to end.
+    /// Who a principal is here that was authenticated under `before`: with the roles and the expiry
+    /// that its credential has now. `None` when that credential is gone.
     ///
-    /// A principal doesn't say which of several keys of its name it used, so all of them must have
-    /// stayed as they were: key, roles and expiry. Of a token, the issuer must have; the token
-    /// itself is looked at again with the next request.
+    /// Of a token, the issuer must be as it was: what it says can't be judged anew without it. The
+    /// token itself is looked at again with the next request.
     #[must_use]
-    pub fn principal_still_valid(&self, principal: &Principal, before: &Self) -> bool {
+    pub fn principal_now(&self, principal: &Principal, before: &Self) -> Option<Principal> {
         match principal.method() {
-            Method::Anonymous => self.config.anonymous,
-            Method::Key => {
-                let mut used = before
-                    .config
-                    .keys
-                    .iter()
-                    .filter(|entry| entry.name == principal.name())
-                    .peekable();
-                used.peek().is_some() && used.all(|entry| self.config.keys.contains(entry))
+            Method::Anonymous => self.anonymous.clone(),
+            Method::Key => self.key_now(principal, before),
+            Method::Jwt => {
+                let trusted = self.tokens.still_trusts(principal, &before.tokens);
+                trusted.then(|| principal.clone())
             }
-            Method::Jwt => self.tokens.still_trusts(principal, &before.tokens),
-            Method::Mtls => self.config.mtls.as_ref().is_some_and(|config| {
-                let before = before.config.mtls.as_ref();
-                let roles = |config: &mtls::Config| config.roles.get(principal.name()).cloned();
-                before.is_some_and(|before| {
-                    before.name == config.name && roles(before) == roles(config)
-                })
-            }),
+            Method::Mtls => {
+                let (now, before) = (self.config.mtls.as_ref()?, before.config.mtls.as_ref()?);
+                let (name, expires) = (principal.name(), principal.expires());
+                let roles = now.roles.get(name).filter(|_| now.name == before.name)?;
+                Some(Principal::new(Method::Mtls, name, roles.clone(), expires))
+            }
         }
+    }
+
+    fn key_now(&self, principal: &Principal, before: &Self) -> Option<Principal> {
+        let mut known = before.principals.iter().zip(&before.config.keys);
+        if let Some((_, used)) = known.find(|(known, _)| known.is_identical(principal)) {
+            let mut keys = self.config.keys.iter();
+            let same = |key: &key::Entry| key.sha256 == used.sha256 && key.name == used.name;
+            return self.principals.get(keys.position(same)?).cloned();
+        }
+        // Which of several keys of its name it used isn't known: all must be as they were.
+        let keys = before.config.keys.iter();
+        let mut used = keys.filter(|key| key.name == principal.name()).peekable();
+        let unchanged = used.peek().is_some() && used.all(|key| self.config.keys.contains(key));
+        unchanged.then(|| principal.clone())
     }
 }
 

@@ -70,12 +70,31 @@ pub struct Config {
     pub start_timeout: Duration,
     /// What happens after failures.
     pub restart: Restart,
-    /// One line from a child, bytes.
+    /// What holds for all backends alike, and changes while they run.
+    pub limits: Limits,
+}
+
+/// Bounds and times of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// One line from the child, bytes.
     pub max_message: usize,
-    /// Bytes that may wait for a child's stdin.
+    /// Bytes that wait for the child's stdin.
     pub max_outbox: usize,
     /// No answer within this: the call fails and is cancelled at the child.
     pub request_timeout: Duration,
+}
+
+impl Config {
+    /// True when both are one block: what holds for all backends alike is no part of it.
+    #[must_use]
+    pub fn is_same_block(&self, other: &Self) -> bool {
+        let other = Self {
+            limits: self.limits,
+            ..other.clone()
+        };
+        *self == other
+    }
 }
 
 /// `restart = { … }`.

@@ -74,6 +74,11 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         }
     }
 
+    /// From now on lines have at most `max_message` bytes.
+    pub fn set_limit(&mut self, max_message: usize) {
+        self.max_message = max_message;
+    }
+
     /// The next line that is not empty; `None` at the end, and after [`Line::Endless`].
     ///
     /// Cancel-safe: a call that is dropped loses nothing.

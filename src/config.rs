@@ -227,7 +227,7 @@ impl Config {
         let list = syntax::merge(text, document.get_ref(), syntax, found);
         let problems = Problems::new(source.name.to_owned(), text, &masked, list);
         if problems.errors() > 0 {
-            return Err(problems);
+            return Err(problems.naming(watched));
         }
         Ok(draft.complete(watched, own_files, problems))
     }
@@ -353,7 +353,8 @@ fn read(cx: &context::Context<'_>, document: &DeTable<'_>) -> Draft {
     let mut backends = backends;
     let several = root.ways_to_authenticate() > 1;
     for entry in &mut backends.entries {
-        entry.config.secrets.qualified = several;
+        let secrets = &mut entry.config.secrets;
+        secrets.qualified = several && !secrets.values.is_empty();
     }
     root.finish();
     Draft {

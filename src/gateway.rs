@@ -59,6 +59,8 @@ struct Shared {
     relisten: Notify,
     spawner: Arc<Spawner>,
     log: audit::Current,
+    /// Those that it followed and that are owed outcomes.
+    former: Mutex<Vec<audit::Former>>,
     /// Counts changes of what client certificates are checked by.
     trust: watch::Sender<u64>,
     /// Backends that were replaced and whose sessions still run.
@@ -115,6 +117,7 @@ impl Gateway {
             relisten: Notify::new(),
             spawner,
             log,
+            former: Mutex::default(),
             trust: watch::Sender::new(0),
             retired: Mutex::default(),
             drain,

@@ -138,6 +138,8 @@ impl Server {
 
     /// From now on requests are treated by `snapshot`.
     pub fn replace(&self, snapshot: Snapshot) {
+        let bodies = snapshot.http.max_body.saturating_mul(BODIES);
+        self.bodies.set_limit(bodies);
         self.snapshot.store(Arc::new(snapshot));
     }
 

@@ -290,11 +290,6 @@ impl Session {
         self.state.lock().calls.len()
     }
 
-    /// Replaces what its principal may do, after a reload.
-    pub fn set_access(&self, access: Access) {
-        self.state.lock().access = access;
-    }
-
     /// What its principal may do.
     #[must_use]
     pub fn access(&self) -> Access {

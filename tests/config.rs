@@ -237,7 +237,7 @@ fn the_example_is_good_and_shows_the_defaults() {
     assert_eq!(shown.max_instances, default.max_instances);
     assert_eq!(shown.start_timeout, default.start_timeout);
     assert_eq!(shown.restart, default.restart);
-    assert_eq!(shown.request_timeout, default.request_timeout);
+    assert_eq!(shown.limits, default.limits);
     assert_eq!(shown.child.stop_timeout, default.child.stop_timeout);
 }
 

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use gatehouse::{
     audit,
     backend::{
-        Backend, Config, Era, Isolation, LeaseError, Protocol, Restart,
+        Backend, Config, Era, Isolation, LeaseError, Limits, Protocol, Restart,
         child::{self, Spawner},
     },
     drain::Drain,
@@ -102,9 +102,11 @@ fn config(command: Vec<String>) -> Config {
             max_backoff: Duration::from_millis(10),
             give_up_after: 2,
         },
-        max_message: 1 << 20,
-        max_outbox: 1 << 20,
-        request_timeout: Duration::from_secs(60),
+        limits: Limits {
+            max_message: 1 << 20,
+            max_outbox: 1 << 20,
+            request_timeout: Duration::from_secs(60),
+        },
     }
 }
 

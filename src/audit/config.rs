@@ -109,6 +109,18 @@ pub enum OpenError {
         /// Why.
         source: io::Error,
     },
+    /// The private key is gone.
+    #[error(
+        "{} is gone, and its public key {} is still there: put it back, or move the public key \
+         away and keep it for the checkpoints up to now; then a new pair is made",
+        path.display(), public.display()
+    )]
+    LostKey {
+        /// Where the private key was.
+        path: PathBuf,
+        /// The public one.
+        public: PathBuf,
+    },
     /// A key file holds something else.
     #[error("{} holds no key that can be used here", path.display())]
     NotKey {

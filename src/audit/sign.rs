@@ -48,7 +48,10 @@ impl Signer {
             source,
         };
         let pem = match read_small(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => make(path).map_err(failed)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                not_lost(path)?;
+                make(path).map_err(failed)?
+            }
             read => read.map_err(failed)?,
         };
         if secret::is_exposed(path) {
@@ -67,7 +70,7 @@ impl Signer {
                 source: exposed(),
             }),
             Ok(pem) => Self::from_pem(&pem, path).map(|_| ()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => not_lost(path),
             Err(source) => Err(OpenError::Key {
                 path: path.to_owned(),
                 source,
@@ -165,6 +168,18 @@ fn message(seq: u64, time: &[u8], prev: &[u8; 32]) -> Vec<u8> {
     text::hex(prev, &mut out);
     out.push(b'\n');
     out
+}
+
+/// A public key beside a place without a private one is what people trust: no new pair replaces it.
+fn not_lost(path: &Path) -> Result<(), OpenError> {
+    let public = public_path(path);
+    match fs::symlink_metadata(&public) {
+        Ok(_) => Err(OpenError::LostKey {
+            path: path.to_owned(),
+            public,
+        }),
+        Err(_) => Ok(()),
+    }
 }
 
 /// A new private key, only its owner's to read. Never replaces a file.
@@ -276,6 +291,25 @@ mod tests {
         assert!(matches!(Signer::load(&path), Err(OpenError::NotKey { .. })));
         assert_eq!(fs::read(&path).unwrap(), b"not a key");
         assert!(!public_path(&path).exists());
+    }
+
+    #[test]
+    fn a_lost_key_is_not_made_anew_beside_the_public_one_that_people_trust() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        Signer::examine(&path).unwrap();
+        Signer::load(&path).unwrap();
+        let public = fs::read(public_path(&path)).unwrap();
+        fs::remove_file(&path).unwrap();
+        for result in [Signer::examine(&path), Signer::load(&path).map(drop)] {
+            let error = result.unwrap_err();
+            assert!(matches!(error, OpenError::LostKey { .. }), "{error}");
+            assert!(error.to_string().contains("put it back"), "{error}");
+        }
+        assert!(!path.exists());
+        assert_eq!(fs::read(public_path(&path)).unwrap(), public);
+        fs::remove_file(public_path(&path)).unwrap();
+        Signer::load(&path).unwrap();
     }
 
     #[test]

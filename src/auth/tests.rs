@@ -139,24 +139,50 @@ fn anonymous_is_only_for_requests_without_any_credential() {
 }
 
 #[test]
-fn a_reload_keeps_only_principals_whose_keys_did_not_change() {
+fn a_reload_keeps_principals_whose_keys_are_there_still() {
     let before = authenticator(&config());
     let alice = authenticate(&before, &headers(&[("x-api-key", ALICE)]), 0).unwrap();
-    let keeps = |change: &dyn Fn(&mut Config)| {
+    let now = |change: &dyn Fn(&mut Config)| {
         let mut config = config();
         change(&mut config);
-        authenticator(&config).principal_still_valid(&alice, &before)
+        authenticator(&config).principal_now(&alice, &before)
     };
+    let keeps = |change: &dyn Fn(&mut Config)| now(change).is_some();
     assert!(keeps(&|_| ()));
     assert!(keeps(&|config| config.keys.reverse()));
     assert!(keeps(&|config| drop(config.keys.pop())));
     assert!(!keeps(&|config| drop(config.keys.remove(0))));
-    assert!(!keeps(&|config| config.keys[0].roles.clear()));
-    assert!(!keeps(&|config| config.keys[0].expires = Some(at(9))));
+    assert!(!keeps(&|config| config.keys[0].name = "alicia".to_owned()));
     assert!(!keeps(
         &|config| config.keys[0].sha256 = key::digest("rotated")
     ));
     assert!(!keeps(
         &|config| config.anonymous = config.keys.drain(..).len() > 0
     ));
+    let more = now(&|config| config.keys[0].roles.push("more".to_owned())).unwrap();
+    assert!(more == alice && more.roles().ends_with(&["more".to_owned()]));
+    let ending = now(&|config| config.keys[0].expires = Some(at(9))).unwrap();
+    assert_eq!(ending.expires(), Some(at(9)));
+}
+
+#[test]
+fn of_several_keys_of_one_name_a_reload_asks_for_the_one_that_was_used() {
+    let mut config = config();
+    let mut second = config.keys[0].clone();
+    second.sha256 = key::digest("a-second-key-of-alice");
+    config.keys.push(second);
+    let before = authenticator(&config);
+    let alice = authenticate(&before, &headers(&[("x-api-key", ALICE)]), 0).unwrap();
+    let only_the_second = Config {
+        keys: config.keys.split_off(1),
+        ..config.clone()
+    };
+    let after = authenticator(&only_the_second);
+    assert!(after.principal_now(&alice, &before).is_none());
+    let only_the_first = authenticator(&config);
+    assert!(only_the_first.principal_now(&alice, &before).is_some());
+    // Of one from elsewhere it isn't known.
+    let stranger = Principal::new(Method::Key, alice.name(), alice.roles().to_vec(), None);
+    assert!(before.principal_now(&stranger, &before).is_some());
+    assert!(only_the_first.principal_now(&stranger, &before).is_none());
 }

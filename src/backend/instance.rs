@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use self::lingering::{Kept, Lingering};
 use crate::{
     backend::{
-        Guard, Inventory,
+        Guard, Inventory, Limits,
         call::{Call, CallError, Failure, Outcome, Peer, PeerId},
         child::Stderr,
         guard,
@@ -39,22 +40,12 @@ use crate::{
     pin::Kind,
 };
 
-/// Bounds and times of an instance.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// One line from the child, bytes.
-    pub max_message: usize,
-    /// Bytes that wait for the child's stdin.
-    pub max_outbox: usize,
-    /// No answer within this: the call fails.
-    pub request_timeout: Duration,
-}
-
 /// A cheap handle to a running child; clones of its `Arc` share it.
 pub struct Instance {
     number: u64,
     backend: String,
-    limits: Limits,
+    /// As its backend has them: a call goes by those of its beginning.
+    limits: Arc<ArcSwap<Limits>>,
     /// Serves several principals: never asked to carry sampling, elicitation or roots.
     mixed: bool,
     pub(super) outbox: Outbox,
@@ -80,8 +71,7 @@ pub struct Instance {
 
 #[derive(Default)]
 struct State {
-    /// By child-side id. Ids grow with time and every call that has a time limit has the same, so
-    /// the first of those is the one that is due first.
+    /// By child-side id.
     pending: BTreeMap<u64, Waiting>,
     routes: Routes,
     /// The places of calls that were given up, while the child may still work on them: by
@@ -99,20 +89,26 @@ struct Waiting {
     peer_id: PeerId,
     peer: Arc<dyn Peer>,
     call: Call,
-    /// It has no time limit: it is answered when the client has heard enough.
-    endless: bool,
+    /// When its time is over. Without one it is answered when the client has heard enough.
+    due: Option<Instant>,
 }
 
 impl Instance {
     /// A handle without a child yet; [`super::pump`] connects one.
     #[must_use]
-    pub fn new(backend: &str, limits: Limits, mixed: bool, guard: Option<Arc<Guard>>) -> Arc<Self> {
+    pub fn new(
+        backend: &str,
+        limits: Arc<ArcSwap<Limits>>,
+        mixed: bool,
+        guard: Option<Arc<Guard>>,
+    ) -> Arc<Self> {
+        let max_outbox = limits.load().max_outbox;
         Arc::new(Self {
             number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
             backend: backend.to_owned(),
             limits,
             mixed,
-            outbox: Outbox::new(limits.max_outbox),
+            outbox: Outbox::new(max_outbox),
             inventory: Inventory::new(),
             guard,
             names: Catalogue::default(),
@@ -156,7 +152,7 @@ impl Instance {
     /// Bounds and times.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        self.limits
+        **self.limits.load()
     }
 
     /// Lets a peer receive what the child sends of its own accord.
@@ -258,11 +254,12 @@ impl Instance {
             {
                 state.doubtful_until = Some(call.started + DOUBT);
             }
+            let endless = frame.method() == "subscriptions/listen";
             let pending = Waiting {
                 peer_id: peer.0,
                 peer: peer.1.clone(),
+                due: (!endless).then(|| call.started + self.limits.load().request_timeout),
                 call,
-                endless: frame.method() == "subscriptions/listen",
             };
             state.pending.insert(ticket, pending);
         }

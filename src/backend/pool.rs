@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
@@ -27,12 +28,12 @@ use tokio::{
 use crate::{
     audit,
     backend::{
-        Config, Guard, Isolation,
+        Config, Guard, Isolation, Limits,
         breaker::Breaker,
         child::{SpawnError, Spawner, Stderr, Tag},
         era::Era,
         handshake::Handshake,
-        instance::{Instance, Limits},
+        instance::Instance,
         pump,
     },
     drain::Drain,
@@ -44,6 +45,8 @@ pub use self::{lease::LeaseError, tenant::Tenant};
 /// A configured server and its running instances.
 pub struct Backend {
     config: Config,
+    /// Those of the configuration of now.
+    limits: Arc<ArcSwap<Limits>>,
     spawner: Arc<Spawner>,
     breaker: Breaker,
     guard: Option<Arc<Guard>>,
@@ -119,6 +122,7 @@ impl Backend {
             eras: probe::Eras::default(),
             seats: keyed::Seats::default(),
             me: me.clone(),
+            limits: Arc::new(ArcSwap::from_pointee(config.limits)),
             config,
             spawner,
             drain: Drain::new(),
@@ -126,10 +130,21 @@ impl Backend {
         })
     }
 
-    /// Its configuration.
+    /// Its configuration, with the limits that it began with.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// What holds for it as for all backends, now.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        **self.limits.load()
+    }
+
+    /// Takes over other limits, running instances included; calls in flight keep their time.
+    pub fn set_limits(&self, limits: Limits) {
+        self.limits.store(Arc::new(limits));
     }
 
     pub(super) fn drain(&self) -> &Drain {
@@ -333,13 +348,9 @@ impl Backend {
     ) -> Result<Arc<Instance>, SpawnError> {
         let mut config = self.config.child.clone();
         config.env.extend_from_slice(tenant.env());
-        let limits = Limits {
-            max_message: self.config.max_message,
-            max_outbox: self.config.max_outbox,
-            request_timeout: self.config.request_timeout,
-        };
         let mixed = self.config.isolation == Isolation::Shared;
-        let instance = Instance::new(&self.config.name, limits, mixed, self.guard.clone());
+        let (limits, guard) = (self.limits.clone(), self.guard.clone());
+        let instance = Instance::new(&self.config.name, limits, mixed, guard);
         let child = self.spawner.spawn(&config).await?;
         self.owned(&instance, tenant);
         tracing::info!(

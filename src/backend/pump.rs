@@ -151,6 +151,7 @@ async fn read(instance: &Arc<Instance>, stdout: impl AsyncRead + AsFd + Unpin) -
     loop {
         // A child that floods must not keep its worker thread to itself.
         tokio::task::coop::consume_budget().await;
+        lines.set_limit(instance.limits().max_message);
         match lines.next().await {
             Ok(Some(Line::Frame(line))) => {
                 if narrow && line.len() > child::NARROW {

@@ -7,6 +7,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use crate::{
@@ -16,7 +17,6 @@ use crate::{
         era::{self, Era, Heard},
         guard,
         handshake::{self, Greeting},
-        instance::Limits,
         inventory::{Flaw, read_all},
         pump,
     },
@@ -120,11 +120,7 @@ async fn run(
     era: Era,
 ) -> Result<Found, SurveyError> {
     let child = spawner.spawn(&config.child).await?;
-    let limits = Limits {
-        max_message: config.max_message,
-        max_outbox: config.max_outbox,
-        request_timeout: config.request_timeout,
-    };
+    let limits = Arc::new(ArcSwap::from_pointee(config.limits));
     let mixed = config.isolation == Isolation::Shared;
     let instance = Instance::new(&config.name, limits, mixed, None);
     let (pipes, stderr) = pump::Pipes::of(child);

@@ -158,6 +158,13 @@ impl Watch {
                 Some(Box::new(config))
             }
             Err(problems) => {
+                // What it lacks may come.
+                for file in problems.files() {
+                    if !self.watched.contains(file) {
+                        self.seen.push(mark(file));
+                        self.watched.push(file.clone());
+                    }
+                }
                 say(&problems.for_stderr());
                 tracing::error!("the changed configuration is not used; nothing changed");
                 None

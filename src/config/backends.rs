@@ -124,9 +124,7 @@ fn one(
         max_instances: max_instances as usize,
         start_timeout,
         restart,
-        max_message: limits.sessions.max_message,
-        max_outbox: limits.max_body.saturating_mul(OUTBOX_BODIES),
-        request_timeout: limits.request_timeout,
+        limits: bounds(limits),
         ..base
     };
     Some(BackendEntry {
@@ -162,6 +160,13 @@ pub(super) fn defaults(name: String, command: Vec<String>) -> backend::Config {
             max_backoff: Duration::from_secs(30),
             give_up_after: 10,
         },
+        limits: bounds(&limits),
+    }
+}
+
+/// What a server-wide table says of every backend.
+fn bounds(limits: &Limits) -> backend::Limits {
+    backend::Limits {
         max_message: limits.sessions.max_message,
         max_outbox: limits.max_body.saturating_mul(OUTBOX_BODIES),
         request_timeout: limits.request_timeout,

@@ -4,7 +4,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use super::{SessionConfig, context::Context, table::Table, value};
+use super::{SessionConfig, context::Context, quotas, table::Table};
 use crate::limit::{self, Rate};
 
 /// What `[limits]` says.
@@ -39,10 +39,8 @@ pub(super) fn read(root: &mut Table<'_>) -> Limits {
     };
     let sessions = sessions(&mut table);
     let rates = limit::Config {
-        failed_auth: table
-            .parsed("failed_auth", value::rate)
-            .unwrap_or(base.rates.failed_auth),
-        rate: table.parsed("rate", value::rate),
+        failed_auth: quotas::rate(&mut table, "failed_auth").unwrap_or(base.rates.failed_auth),
+        rate: quotas::rate(&mut table, "rate"),
     };
     let limits = Limits {
         max_body: table.size("max_body", base.max_body, KIB..=GIB),

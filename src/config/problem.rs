@@ -111,6 +111,7 @@ pub struct Problems {
     name: String,
     text: String,
     list: Vec<Problem>,
+    files: Vec<std::path::PathBuf>,
 }
 
 impl Problems {
@@ -127,7 +128,19 @@ impl Problems {
             name,
             text: mask(text, masked),
             list,
+            files: Vec::new(),
         }
+    }
+
+    /// The same, of a text that names these files.
+    pub(super) fn naming(self, files: Vec<std::path::PathBuf>) -> Self {
+        Self { files, ..self }
+    }
+
+    /// The files that the text names: whether it is good may turn with one of them.
+    #[must_use]
+    pub fn files(&self) -> &[std::path::PathBuf] {
+        &self.files
     }
 
     /// One problem with the file as a whole.

@@ -13,7 +13,7 @@ pub(super) fn read(backend: &mut Table<'_>) -> Config {
     let Some(mut table) = backend.table("limits") else {
         return Config::default();
     };
-    let rate = table.parsed("rate", value::rate);
+    let rate = rate(&mut table, "rate");
     let concurrency = table
         .has("concurrency")
         .then(|| table.count("concurrency", 1, 1..=MOST));
@@ -53,6 +53,18 @@ fn tool_rates(table: &Table<'_>) -> Vec<(Glob, Rate)> {
         }
     });
     rates.collect()
+}
+
+/// A rate; a bare number lacks its time.
+pub(super) fn rate(table: &mut Table<'_>, key: &'static str) -> Option<Rate> {
+    let node = table.take(key)?;
+    if let DeValue::Integer(_) = node.get_ref() {
+        let number = table.cx.text.get(node.span()).unwrap_or_default();
+        let help = format!("write how many in which time, in quotes: \"{number}/min\"");
+        table.wrong_type(key, node, "a rate", &help);
+        return None;
+    }
+    table.parsed(key, value::rate)
 }
 
 /// Beyond this it is no limit.

@@ -60,13 +60,22 @@ fn apply(shared: &Arc<Shared>, config: Config) -> anyhow::Result<()> {
         .transpose()?;
     let log = match &config.audit {
         _ if config.audit == before.audit => None,
-        Some(audit) => Some(shared.log.load().reopen(audit).context("audit")?),
+        Some(audit) => {
+            let former = shared.former.lock();
+            Some(shared.log.load().reopen(audit, &former).context("audit")?)
+        }
         None => Some(Log::off()),
     };
     // Nothing fails from here on.
     if let Some(log) = log {
-        shared.log.store(Arc::new(log));
-        // The old one closes with the last request that owes it an outcome.
+        if !log.is_on() {
+            tracing::warn!("auditing is switched off: from here on nothing is recorded");
+        }
+        let old = shared.log.swap(Arc::new(log));
+        // It closes with the last request that owes it an outcome.
+        let mut former = shared.former.lock();
+        former.retain(audit::Former::is_open);
+        former.extend(old.leave(&shared.log.load()));
     }
     if let Some(acceptor) = acceptor {
         shared.acceptor.store(Arc::new(acceptor));
@@ -92,7 +101,7 @@ fn replace(shared: &Arc<Shared>, before: &Config, config: &Config) {
         config
             .backends
             .iter()
-            .any(|entry| entry.config == *served.backend.config())
+            .any(|entry| entry.config.is_same_block(served.backend.config()))
     };
     let backends = config
         .backends
@@ -146,6 +155,7 @@ fn keep_backend(entry: &BackendEntry, before: &Config, kept: &Served) -> Served 
         Some(was) if was.limits == entry.limits => kept.limits.clone(),
         _ => Arc::new(BackendLimits::new(&entry.limits)),
     };
+    kept.backend.set_limits(entry.config.limits);
     Served {
         backend: kept.backend.clone(),
         filter: entry.filter.clone(),
@@ -155,7 +165,7 @@ fn keep_backend(entry: &BackendEntry, before: &Config, kept: &Served) -> Served 
     }
 }
 
-/// Sessions whose principal lost his key or his role end; the others get what they may do now.
+/// Sessions whose principal lost his key or his last role there end; the others get what they may do now.
 fn review(shared: &Shared, old: &Snapshot, new: &Snapshot) {
     for session in shared.server.sessions().all() {
         http::review(&session, old, new);

@@ -17,8 +17,8 @@ pub(crate) enum Standing {
     Nothing,
     /// What he had: his backend was replaced, and drains.
     Unchanged,
-    /// This.
-    May(Access),
+    /// This, under the credential that he has now.
+    May(Principal, Access),
 }
 
 /// What a principal who was let in under `old` may do under `new`.
@@ -28,14 +28,14 @@ pub(crate) fn standing(
     old: &Snapshot,
     new: &Snapshot,
 ) -> Standing {
-    if !new.auth.principal_still_valid(principal, &old.auth) {
+    let Some(principal) = new.auth.principal_now(principal, &old.auth) else {
         return Standing::Nothing;
-    }
+    };
     let Some(served) = new.backends.get(backend) else {
         return Standing::Unchanged;
     };
-    match new.policy.access(principal, backend, &served.filter) {
-        Some(access) => Standing::May(access),
+    match new.policy.access(&principal, backend, &served.filter) {
+        Some(access) => Standing::May(principal, access),
         None => Standing::Nothing,
     }
 }
@@ -46,7 +46,7 @@ pub fn review(session: &Session, old: &Snapshot, new: &Snapshot) {
     match standing(&session.credential(), name, old, new) {
         Standing::Nothing => session.end(EndReason::Principal),
         Standing::Unchanged => {}
-        Standing::May(access) => session.set_access(access),
+        Standing::May(principal, access) => session.set_standing(principal, access),
     }
 }
 

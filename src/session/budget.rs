@@ -19,7 +19,8 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub struct Budget {
     used: AtomicUsize,
-    limit: usize,
+    /// Less than is used where it was lowered; then nothing is taken until enough was given back.
+    limit: AtomicUsize,
     /// What is taken here is taken there too.
     whole: Option<Arc<Budget>>,
     /// Large pieces on their way out; in the whole only.
@@ -54,7 +55,7 @@ impl Budget {
     pub fn new(limit: usize) -> Self {
         Self {
             used: AtomicUsize::new(0),
-            limit,
+            limit: AtomicUsize::new(limit),
             whole: None,
             leaving: Mutex::default(),
         }
@@ -67,6 +68,11 @@ impl Budget {
             whole: Some(whole),
             ..Self::new(limit)
         }
+    }
+
+    /// From now on it has `limit` bytes; what was taken stays taken.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Takes `bytes`; false, and nothing is taken, when they aren't left.
@@ -86,7 +92,8 @@ impl Budget {
     }
 
     fn take_here(&self, bytes: usize) -> bool {
-        let add = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        let limit = self.limit.load(Ordering::Relaxed);
+        let add = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= limit);
         self.used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
             .is_ok()
@@ -253,6 +260,20 @@ mod tests {
         assert!(piece.next().is_ok());
         budget.sweep(Instant::now() + STALL);
         assert!(piece.next().is_err());
+    }
+
+    #[test]
+    fn a_limit_that_moves_forgets_nothing_that_was_taken() {
+        let budget = Budget::new(100);
+        assert!(budget.take(80));
+        budget.set_limit(50);
+        assert!(!budget.take(1));
+        budget.put(60);
+        assert!(budget.take(30));
+        assert!(!budget.take(1));
+        budget.set_limit(51);
+        assert!(budget.take(1));
+        assert_eq!(budget.used(), 51);
     }
 
     #[test]

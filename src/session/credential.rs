@@ -25,6 +25,13 @@ impl Session {
         state.access = access.clone();
     }
 
+    /// Replaces what its principal may do and until when, after a reload.
+    pub(crate) fn set_standing(&self, credential: Principal, access: Access) {
+        let mut state = self.state.lock();
+        state.credential = credential;
+        state.access = access;
+    }
+
     /// What its principal has shown last.
     #[must_use]
     pub fn credential(&self) -> Principal {

@@ -79,16 +79,14 @@ impl Table {
     /// An empty table.
     #[must_use]
     pub fn new(config: Config, log: audit::Current) -> Arc<Self> {
-        let budget = Arc::new(Budget::new((config.max_waiting + SLACK).saturating_mul(4)));
+        let (waiting, kept) = bounds(&config);
         Arc::new(Self {
             config: RwLock::new(config),
             sessions: RwLock::default(),
             counts: Mutex::default(),
-            budget,
+            budget: Arc::new(Budget::new(waiting)),
             shares: Mutex::default(),
-            kept: Arc::new(Budget::new(
-                config.replay_buffer.saturating_mul(FULL_BUFFERS),
-            )),
+            kept: Arc::new(Budget::new(kept)),
             log,
         })
     }
@@ -98,9 +96,20 @@ impl Table {
         self.log.load_full()
     }
 
-    /// Takes over new limits; open sessions keep their buffers.
+    /// Takes over new limits, for open sessions too; what is held stays held and charged.
     pub fn configure(&self, config: Config) {
         *self.config.write() = config;
+        let (waiting, kept) = bounds(&config);
+        self.budget.set_limit(waiting);
+        self.kept.set_limit(kept);
+        let shares = self.shares.lock();
+        for share in shares.values().filter_map(Weak::upgrade) {
+            share.set_limit(config.max_waiting + SLACK);
+        }
+        drop(shares);
+        for session in self.all() {
+            session.state.lock().streams.rebound(&config);
+        }
     }
 
     /// Keeps a place for a session that is about to open.
@@ -328,6 +337,12 @@ fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Openin
         table: Arc::downgrade(table),
         me: me.clone(),
     })
+}
+
+/// What may wait for all readers, and be kept for all of them.
+fn bounds(config: &Config) -> (usize, usize) {
+    let waiting = (config.max_waiting + SLACK).saturating_mul(4);
+    (waiting, config.replay_buffer.saturating_mul(FULL_BUFFERS))
 }
 
 /// The longest message grows a little when it gets its client's id.

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     audit,
     backend::{
-        self, Backend, Isolation, Protocol, Restart,
+        self, Backend, Isolation, Limits, Protocol, Restart,
         child::{self, Containment, Spawner},
     },
     drain::Drain,
@@ -69,9 +69,11 @@ fn backend(log: audit::Current) -> Arc<Backend> {
             max_backoff: Duration::from_millis(10),
             give_up_after: 2,
         },
-        max_message: 1 << 20,
-        max_outbox: 1 << 20,
-        request_timeout: Duration::from_secs(60),
+        limits: Limits {
+            max_message: 1 << 20,
+            max_outbox: 1 << 20,
+            request_timeout: Duration::from_secs(60),
+        },
     };
     let spawner = Spawner::with("unused".into(), Containment::Group, Drain::new());
     Backend::new(config, Arc::new(spawner), log)

@@ -59,6 +59,7 @@ mod principal_env;
 mod process;
 mod refusals;
 mod reload;
+mod reload_limits;
 #[allow(dead_code, reason = "a subject may need what no other has used yet")]
 mod rig;
 mod roles;

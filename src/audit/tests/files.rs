@@ -269,12 +269,15 @@ async fn a_reload_changes_settings_without_a_break() {
         sign_key: Some(dir.path().join("sign")),
         ..config(dir.path())
     };
-    let second = first.reopen(&changed).unwrap();
+    let second = first.reopen(&changed, &[]).unwrap();
     let bad = Config {
         redact: vec!["(".to_owned()],
         ..config(dir.path())
     };
-    assert!(matches!(second.reopen(&bad), Err(OpenError::Pattern(_))));
+    assert!(matches!(
+        second.reopen(&bad, &[]),
+        Err(OpenError::Pattern(_))
+    ));
     second.decide(&event).await.unwrap();
     drop(first);
     second.stop().await;

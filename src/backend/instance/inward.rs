@@ -85,7 +85,7 @@ impl Instance {
         if let Some(only) = only.filter(|_| !self.mixed) {
             return Some(only);
         }
-        let speaks = |waiting: &&Waiting| takes_part(waiting.peer_id) && !waiting.endless;
+        let speaks = |waiting: &&Waiting| takes_part(waiting.peer_id) && waiting.due.is_some();
         let mut calls = state.pending.values().filter(speaks);
         let first = calls.next()?;
         if calls.any(|other| other.peer_id != first.peer_id) {
@@ -100,11 +100,11 @@ impl Instance {
         let unanswered;
         {
             let mut state = self.state.lock();
-            let before = now.checked_sub(self.limits.request_timeout);
+            let before = now.checked_sub(self.limits.load().request_timeout);
             unanswered = before.map(|b| state.routes.overdue(b)).unwrap_or_default();
-            let limited = state.pending.iter().filter(|(_, waiting)| !waiting.endless);
-            let over: Vec<u64> = limited
-                .take_while(|(_, w)| w.call.started + self.limits.request_timeout <= now)
+            let all = state.pending.iter();
+            let over: Vec<u64> = all
+                .filter(|(_, waiting)| waiting.due.is_some_and(|due| due <= now))
                 .map(|(ticket, _)| *ticket)
                 .collect();
             for ticket in over {

@@ -90,7 +90,7 @@ impl Instance {
         state
             .pending
             .get(&ticket)
-            .filter(|waiting| waiting.endless)?;
+            .filter(|waiting| waiting.due.is_none())?;
         let waiting = state.pending.remove(&ticket)?;
         Some((waiting.peer, waiting.call))
     }
@@ -98,7 +98,7 @@ impl Instance {
     /// Who listens with the call `ticket`, and the client's own id of it.
     pub(in crate::backend) fn listener(&self, ticket: u64) -> Option<(Arc<dyn Peer>, Bytes)> {
         let state = self.state.lock();
-        let waiting = state.pending.get(&ticket).filter(|w| w.endless)?;
+        let waiting = state.pending.get(&ticket).filter(|w| w.due.is_none())?;
         Some((waiting.peer.clone(), waiting.call.id.clone()))
     }
 }

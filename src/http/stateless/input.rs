@@ -195,7 +195,7 @@ impl Turn {
         tasks.spawn(async move {
             tokio::time::sleep(GATHER).await;
             let Some(round) = turn.park() else { return };
-            let limit = turn.granted.served().map(|served| served.backend.config().request_timeout);
+            let limit = turn.granted.served().map(|served| served.backend.limits().request_timeout);
             let parked: Weak<Turn> = Arc::downgrade(&turn);
             drop(turn);
             tokio::select! {

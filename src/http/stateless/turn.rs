@@ -211,7 +211,10 @@ impl Turn {
                 return false;
             }
             Standing::Unchanged => {}
-            Standing::May(access) => self.allow(access),
+            Standing::May(principal, access) => {
+                self.state.lock().principal = principal;
+                self.allow(access);
+            }
         }
         true
     }

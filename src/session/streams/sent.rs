@@ -7,7 +7,10 @@ use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-use crate::session::streams::{Event, Streams};
+use crate::session::{
+    Config,
+    streams::{Event, Streams},
+};
 
 #[derive(Debug)]
 pub(super) struct Sent {
@@ -27,6 +30,12 @@ impl Streams {
         while self.sent.front().is_some_and(|sent| sent.at < before) {
             self.drop_oldest();
         }
+    }
+
+    /// Takes over other bounds; what is over them goes with what comes next.
+    pub(crate) fn rebound(&mut self, config: &Config) {
+        self.bounds.replay = config.replay_buffer;
+        self.bounds.waiting = config.max_waiting;
     }
 
     pub(super) fn sent_after(&self, lane: u32, seq: u64) -> Vec<Event> {

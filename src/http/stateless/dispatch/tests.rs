@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     audit::Log,
     auth::{self, Authenticator},
-    backend::instance::Limits,
+    backend::Limits,
     drain::Drain,
     http::{Config, Server, Snapshot, metadata::Metadata, origin::Origins},
     limit::{InFlight, Logins, Rate},
@@ -141,6 +141,7 @@ fn instance() -> Arc<Instance> {
         max_outbox: 1024,
         request_timeout: SECOND,
     };
+    let limits = Arc::new(arc_swap::ArcSwap::from_pointee(limits));
     Instance::new("m", limits, false, None)
 }
 
