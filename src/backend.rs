@@ -10,6 +10,7 @@ pub mod guard;
 pub mod handshake;
 pub mod instance;
 pub mod inventory;
+pub mod levels;
 pub mod names;
 pub mod outbox;
 pub mod pool;

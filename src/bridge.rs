@@ -6,5 +6,6 @@
 pub(crate) mod legacy;
 mod meta;
 pub(crate) mod modern;
-mod object;
+pub(crate) mod object;
 pub(crate) mod seal;
+pub(crate) mod untasked;

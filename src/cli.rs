@@ -190,7 +190,8 @@ pub struct WrapArgs {
     /// Its private key (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// Make a certificate of our own (the default without --tls-cert)
+    /// Make a certificate of our own, kept in ~/.local/state/gatehouse: one for this machine's own
+    /// addresses, and one for each other set of --listen (the default without --tls-cert)
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
     pub self_signed: bool,
     /// A file whose first line is the API key; without it one is made and printed

@@ -11,6 +11,7 @@ mod clients;
 mod context;
 mod environment;
 mod expand;
+mod judge;
 mod jwt;
 mod known;
 mod limits;

@@ -14,6 +14,7 @@ mod end;
 pub mod id;
 mod lanes;
 pub(crate) mod peer;
+mod shared;
 pub(crate) mod streams;
 pub mod table;
 mod upstream;
@@ -301,6 +302,10 @@ impl Session {
     /// [`SendError`]; nothing comes then, and the outcome is recorded.
     pub fn call(&self, permit: Permit, lane: u32, admitted: Admitted) -> Result<(), SendError> {
         let (frame, prune) = permit.into_parts();
+        let prune = match self.is_among_others() {
+            true => prune.without_tasks(frame.method()),
+            false => prune,
+        };
         let id = frame.id_bytes().unwrap_or_default();
         let now = Instant::now();
         {
@@ -368,6 +373,7 @@ impl Session {
             "notifications/cancelled" => self.cancel(&frame),
             // A common instance was told once, by the gateway.
             "notifications/initialized" if !self.has_own_instance() => {}
+            _ if self.is_none_of_its(&frame) => {}
             _ => self.upstream.notify(&frame)?,
         }
         Ok(())

@@ -4,14 +4,17 @@
 //! Invariants: structure and everything that is not masked stay byte for byte; a key that can't be
 //! read counts as one to mask.
 
+mod named;
+
 use std::borrow::Cow;
 
 use regex::RegexSet;
 
-/// The JSON with every value masked whose key matches, at any depth; `None` when no key does.
+/// The JSON with every value masked whose key matches, at any depth, and so is the `value` of what is
+/// called by such a `name`; `None` when there is none.
 pub(super) fn masked(json: &[u8], keys: &RegexSet) -> Option<Vec<u8>> {
-    let mut out = Vec::new();
-    let (mut at, mut copied) = (0, 0);
+    let mut values = named::values(json, keys);
+    let mut at = 0;
     while let Some(quote) = find(json, at, b'"') {
         let end = string_end(json, quote);
         at = end;
@@ -20,10 +23,18 @@ pub(super) fn masked(json: &[u8], keys: &RegexSet) -> Option<Vec<u8>> {
             continue;
         }
         let value = skip_space(json, colon + 1);
-        out.extend_from_slice(&json[copied..value]);
-        out.extend_from_slice(MASK);
         at = value_end(json, value);
-        copied = at;
+        values.push(value..at);
+    }
+    values.sort_unstable_by_key(|value| value.start);
+    let (mut out, mut copied) = (Vec::new(), 0);
+    // What is inside of another one goes with it.
+    for value in values {
+        if value.start >= copied {
+            out.extend_from_slice(&json[copied..value.start]);
+            out.extend_from_slice(MASK);
+            copied = value.end;
+        }
     }
     (copied > 0).then(|| {
         out.extend_from_slice(&json[copied..]);
@@ -33,12 +44,16 @@ pub(super) fn masked(json: &[u8], keys: &RegexSet) -> Option<Vec<u8>> {
 
 /// Compared as the child will see it: after unescaping.
 fn is_match(token: &[u8], keys: &RegexSet) -> bool {
+    unescaped(token).is_none_or(|key| keys.is_match(&key))
+}
+
+/// The text of a string token, if it can be read.
+fn unescaped(token: &[u8]) -> Option<Cow<'_, str>> {
     let inner = token.get(1..token.len().saturating_sub(1));
-    let key = match inner {
+    match inner {
         Some(inner) if !inner.contains(&b'\\') => std::str::from_utf8(inner).ok().map(Cow::from),
         _ => serde_json::from_slice::<String>(token).ok().map(Cow::from),
-    };
-    key.is_none_or(|key| keys.is_match(&key))
+    }
 }
 
 fn value_end(json: &[u8], start: usize) -> usize {
@@ -88,6 +103,13 @@ fn string_end(json: &[u8], quote: usize) -> usize {
 
 fn find(json: &[u8], from: usize, byte: u8) -> Option<usize> {
     memchr::memchr(byte, json.get(from..)?).map(|at| from + at)
+}
+
+/// The next byte that begins a string, or begins or ends what has members.
+fn find_any(json: &[u8], from: usize) -> Option<usize> {
+    let rest = json.get(from..)?;
+    let of_note = |byte: &u8| matches!(byte, b'"' | b'{' | b'[' | b'}' | b']');
+    rest.iter().position(of_note).map(|at| from + at)
 }
 
 fn skip_space(json: &[u8], from: usize) -> usize {

@@ -63,6 +63,7 @@ pub struct Instance {
     fallen: AtomicBool,
     /// The backend was told that this instance failed.
     blamed: AtomicBool,
+    pub(super) telling: tokio::sync::Mutex<()>,
     state: Mutex<State>,
     stop: CancellationToken,
     ended: CancellationToken,
@@ -117,6 +118,7 @@ impl Instance {
             misread: AtomicU64::new(0),
             fallen: AtomicBool::new(false),
             blamed: AtomicBool::new(false),
+            telling: tokio::sync::Mutex::default(),
             state: Mutex::default(),
             stop: CancellationToken::new(),
             ended: CancellationToken::new(),
@@ -419,7 +421,7 @@ impl Instance {
         self.stop.is_cancelled()
     }
 
-    pub(super) fn is_mixed(&self) -> bool {
+    pub(crate) fn is_mixed(&self) -> bool {
         self.mixed
     }
 

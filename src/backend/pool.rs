@@ -9,6 +9,7 @@ mod calm;
 pub mod keyed;
 mod lease;
 mod probe;
+mod room;
 mod tenant;
 
 use std::{
@@ -284,13 +285,13 @@ impl Backend {
     /// A warm instance, or a new one. Where a warm one that is just being started has the last
     /// place, that one.
     async fn own(&self, tenant: &Tenant) -> Result<Arc<Instance>, LeaseError> {
-        if !tenant.is_nobody() {
-            return self.start(tenant).await;
+        let is_nobody = tenant.is_nobody();
+        if is_nobody {
+            self.calm.disturb();
         }
-        self.calm.disturb();
         loop {
             let warmed = self.warmed.notified();
-            if let Some(instance) = self.warm_one() {
+            if let Some(instance) = is_nobody.then(|| self.warm_one()).flatten() {
                 return Ok(instance);
             }
             match self.start(tenant).await {

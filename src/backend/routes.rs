@@ -13,7 +13,10 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::backend::call::{Peer, PeerId};
+use crate::backend::{
+    call::{Peer, PeerId},
+    levels::Levels,
+};
 
 /// The tables of one instance.
 #[derive(Default)]
@@ -25,6 +28,7 @@ pub struct Routes {
     subscriptions: HashMap<String, Vec<PeerId>>,
     /// Elicitations by URL, raw id to the peer that was asked.
     elicitations: HashMap<Bytes, PeerId>,
+    levels: Levels,
 }
 
 struct Asked {
@@ -62,6 +66,7 @@ impl Routes {
             asked.peer != id
         });
         self.elicitations.retain(|_, peer| *peer != id);
+        self.levels.forget(id);
         self.subscriptions.retain(|uri, peers| {
             peers.retain(|peer| *peer != id);
             if peers.is_empty() {
@@ -216,6 +221,11 @@ impl Routes {
             .iter()
             .filter_map(|id| self.peers.get(id).cloned())
             .collect()
+    }
+
+    /// The log levels that its peers want.
+    pub fn levels(&mut self) -> &mut Levels {
+        &mut self.levels
     }
 
     /// Forgets everything; returns the peers.

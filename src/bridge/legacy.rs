@@ -32,6 +32,7 @@ use crate::{
     audit::Pending,
     backend::{
         Backend, Call, CallError, Capabilities, Era, Failure, Instance, Outcome, Peer, PeerId, era,
+        levels::LEVELS,
     },
     bridge::object,
     frame::{self, Frame, Kind},
@@ -409,14 +410,3 @@ fn is_of_one_era(method: &str) -> bool {
 
 /// What a client hears until it says otherwise.
 const DEFAULT_LEVEL: &str = "info";
-/// The levels of logs (RFC 5424).
-const LEVELS: [&str; 8] = [
-    "debug",
-    "info",
-    "notice",
-    "warning",
-    "error",
-    "critical",
-    "alert",
-    "emergency",
-];

@@ -61,6 +61,13 @@ impl Welcome<'_> {
             "For a client's configuration file (Cursor, VS Code, Claude Code, …):\n"
         )?;
         writeln!(out, "{}\n", self.client_json(&url, key))?;
+        if let Some(file) = self.key_file {
+            writeln!(
+                out,
+                "Put the first line of {} in the place of $GATEHOUSE_KEY: most clients expand nothing.\n",
+                file.display()
+            )?;
+        }
         if let Some(path) = self.certificate {
             let path = quoted(&path.display().to_string());
             writeln!(

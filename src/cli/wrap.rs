@@ -1,7 +1,7 @@
 //! `gatehouse wrap`: one command behind the gateway, without a file.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -52,12 +52,11 @@ pub(super) fn start(mut backend: BackendEntry, front: Front) -> ExitCode {
             key: key.clone(),
         },
         None => {
-            let dir = match state_dir() {
+            let names = names(&front.addresses);
+            let dir = match state_dir(&names) {
                 Ok(dir) => dir,
                 Err(error) => return failed(&format!("no folder for the certificate: {error}")),
             };
-            let concrete = front.addresses.iter().filter(|a| !a.ip().is_unspecified());
-            let names = concrete.map(|address| address.ip().to_string()).collect();
             tls::Source::SelfSigned { dir, names }
         }
     };
@@ -204,6 +203,7 @@ fn read_key(file: &Path) -> Result<Secret, String> {
 
 /// `npx -y @modelcontextprotocol/server-filesystem /srv` is `filesystem`.
 fn name_of(command: &[String]) -> Option<String> {
+    let command = without_env(command);
     let program = Path::new(command.first()?).file_name()?.to_str()?;
     let runs_another = RUNNERS.contains(&program);
     let arguments = command
@@ -243,9 +243,38 @@ fn name_of(command: &[String]) -> Option<String> {
     is_backend_name(&name).then_some(name)
 }
 
-/// Where what outlives a run is kept: a certificate that clients trust must stay the same. Where
-/// there is no home, a folder for this run.
-fn state_dir() -> std::io::Result<PathBuf> {
+/// The command that `env` runs, without what it sets.
+fn without_env(command: &[String]) -> &[String] {
+    let is_env = |word: &String| {
+        Path::new(word)
+            .file_name()
+            .is_some_and(|name| name == "env")
+    };
+    match command.split_first() {
+        Some((first, rest)) if is_env(first) => {
+            let sets = |word: &&String| word.starts_with('-') || word.contains('=');
+            let set = rest.iter().take_while(sets).count();
+            without_env(&rest[set..])
+        }
+        _ => command,
+    }
+}
+
+/// What the certificate has to name beside this machine's own names, which all have.
+fn names(addresses: &[SocketAddr]) -> Vec<String> {
+    let addresses = addresses.iter().map(SocketAddr::ip);
+    let own = |ip: &IpAddr| *ip == Ipv4Addr::LOCALHOST || *ip == Ipv6Addr::LOCALHOST;
+    let mut named: Vec<_> = addresses
+        .filter(|ip| !ip.is_unspecified() && !own(ip))
+        .collect();
+    named.sort_unstable();
+    named.dedup();
+    named.iter().map(IpAddr::to_string).collect()
+}
+
+/// Where what outlives a run is kept: a certificate that clients trust must stay the same, also when
+/// one with other names is needed beside it. Where there is no home, a folder for this run.
+fn state_dir(names: &[String]) -> std::io::Result<PathBuf> {
     let absolute = |name: &str| {
         std::env::var_os(name)
             .map(PathBuf::from)
@@ -253,7 +282,12 @@ fn state_dir() -> std::io::Result<PathBuf> {
     };
     let base = absolute("XDG_STATE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
-    let lasting = base.map(|base| private_dir(&base.join("gatehouse"), true));
+    let folder = base.map(|base| {
+        names
+            .iter()
+            .fold(base.join("gatehouse"), |dir, name| dir.join(name))
+    });
+    let lasting = folder.map(|dir| private_dir(&dir, true));
     if let Some(Ok(dir)) = lasting {
         return Ok(dir);
     }
@@ -275,14 +309,13 @@ fn private_dir(dir: &Path, shared: bool) -> std::io::Result<PathBuf> {
 /// Programs that run a package named by an argument.
 const RUNNERS: &[&str] = &[
     "npx", "bunx", "uvx", "uv", "pipx", "pnpm", "node", "python", "python3", "deno", "bun", "sh",
-    "env",
 ];
 /// A shorter key could be guessed.
 const GOOD_KEY: usize = 16;
 
 #[cfg(test)]
 mod tests {
-    use super::name_of;
+    use super::{name_of, names};
 
     fn name(command: &str) -> Option<String> {
         name_of(&command.split(' ').map(str::to_owned).collect::<Vec<_>>())
@@ -303,8 +336,22 @@ mod tests {
             ("/usr/local/bin/mcp-server-time", "time"),
             ("python3 server.py", "server"),
             ("./my_tool", "my_tool"),
+            ("env A=b foo", "foo"),
+            ("/usr/bin/env -i A=b B=c npx -y mcp-server-git", "git"),
         ] {
             assert_eq!(name(command).as_deref(), Some(expected), "{command}");
         }
+    }
+
+    #[test]
+    fn addresses_that_every_certificate_names_need_none_of_their_own() {
+        let named = |addresses: &[&str]| {
+            let addresses = addresses.iter().map(|address| address.parse().unwrap());
+            names(&addresses.collect::<Vec<_>>())
+        };
+        assert!(named(&["127.0.0.1:1", "[::1]:2", "0.0.0.0:3"]).is_empty());
+        let both = ["10.0.0.2", "127.0.0.2"];
+        assert_eq!(named(&["127.0.0.2:1", "10.0.0.2:1", "10.0.0.2:2"]), both);
+        assert_eq!(named(&["10.0.0.2:9", "127.0.0.1:1", "127.0.0.2:1"]), both);
     }
 }

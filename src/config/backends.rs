@@ -15,6 +15,7 @@ use super::{
     context::{Context, Span},
     environment::Environment,
     expand::{Text, is_env_name, literal_ranges},
+    judge,
     limits::Limits,
     packages, pin,
     problem::Problem,
@@ -103,7 +104,8 @@ fn one(
         warm = 0;
     }
     let pins = pin::read(&mut table, name.get_ref(), &beside.lock);
-    check_warm(&table, warm, max_instances, isolation);
+    judge::warm(&table, warm, max_instances, isolation);
+    judge::room(&table, max_instances, isolation);
     let start_timeout = table.duration("start_timeout", base.start_timeout, TENTH..=HOUR);
     let restart = restart(&mut table, base.restart);
     let filter = filter(&mut table);
@@ -388,26 +390,6 @@ pub fn show_isolation(isolation: Isolation) -> &'static str {
     found.map_or("?", |(word, _)| word)
 }
 
-fn check_warm(table: &Table<'_>, warm: u32, max_instances: u32, isolation: Isolation) {
-    if warm > max_instances {
-        table.cx.report(
-            Problem::error("`warm` is more than `max_instances`")
-                .at(&table.place("warm"))
-                .also(
-                    &table.place("max_instances"),
-                    "no more than these are started",
-                )
-                .help(format!("write a value from 0 to {max_instances}")),
-        );
-    } else if isolation == Isolation::Shared && warm > 1 {
-        table.cx.report(
-            Problem::warning("a shared backend has one instance; more can't be kept warm")
-                .at(&table.place("warm"))
-                .help("write warm = 1"),
-        );
-    }
-}
-
 fn restart(table: &mut Table<'_>, base: Restart) -> Restart {
     let Some(mut inner) = table.table("restart") else {
         return base;
@@ -438,8 +420,10 @@ fn filter(table: &mut Table<'_>) -> filter::Config {
     let Some(mut inner) = table.table("filter") else {
         return filter::Config::default();
     };
+    let methods = rule(&mut inner, "methods");
+    judge::methods(&inner, &methods);
     let filter = filter::Config {
-        methods: rule(&mut inner, "methods"),
+        methods,
         tools: rule(&mut inner, "tools"),
         prompts: rule(&mut inner, "prompts"),
         resources: rule(&mut inner, "resources"),

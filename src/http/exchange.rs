@@ -324,11 +324,13 @@ impl Granted {
 
     /// Counts a request, and takes a place among those in flight.
     pub(crate) fn admit(&self, tool: Option<&str>) -> Result<InFlight, Limited> {
-        self.count(tool)?;
-        self.enter()
+        match self.snapshot.backends.get(&self.backend) {
+            Some(served) => served.limits.admit(&self.principal, tool),
+            None => Ok(InFlight::free()),
+        }
     }
 
-    /// Takes a place among those in flight.
+    /// Takes a place among those in flight, for what is not counted yet.
     pub(crate) fn enter(&self) -> Result<InFlight, Limited> {
         match self.snapshot.backends.get(&self.backend) {
             Some(served) => served.limits.enter(&self.principal),

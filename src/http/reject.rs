@@ -46,6 +46,8 @@ pub(crate) enum Rejection {
     MediaType,
     /// No answer the client accepts.
     NotAcceptable,
+    /// A stream, which the client doesn't accept.
+    NoStream,
     /// A body over `max_body`.
     BodyTooLarge,
     /// A header section over the limit.
@@ -141,6 +143,7 @@ impl Rejection {
                 | Self::Method(_)
                 | Self::MediaType
                 | Self::NotAcceptable
+                | Self::NoStream
                 | Self::Frame(_)
                 | Self::BadRequest(_)
         )
@@ -201,6 +204,7 @@ impl Rejection {
                 ONLY_JSON,
             ),
             Self::NotAcceptable => (S::NOT_ACCEPTABLE, "not_acceptable", NOT_ACCEPTABLE),
+            Self::NoStream => (S::NOT_ACCEPTABLE, "not_acceptable", NO_STREAM),
             Self::BodyTooLarge => (
                 S::PAYLOAD_TOO_LARGE,
                 "body_too_large",
@@ -331,6 +335,7 @@ const NO_ISSUER: &str = "The identity provider can't be asked";
 const NO_SCOPE: &str = "The token lacks a scope for this";
 const ONLY_JSON: &str = "Content-Type must be application/json";
 const NOT_ACCEPTABLE: &str = "Accept must name application/json or text/event-stream";
+const NO_STREAM: &str = "Accept must name text/event-stream";
 const UNRECORDED: &str = "The request can't be recorded";
 const NO_SERVER: &str = "The server can't be started";
 /// When to come back after a cap or a failed start.

@@ -155,6 +155,9 @@ async fn hand_over(
     if !open {
         return Err(Refusal::Send(SendError::OutOfTurn));
     }
+    if session.has_no(&frame) {
+        return Err(Refusal::Denied(Denied::Method));
+    }
     // The session looks again; here it costs no decision that never comes true.
     if frame.id().is_some_and(|id| session.is_in_flight(id)) {
         return Err(Refusal::Send(SendError::DuplicateId));
@@ -170,6 +173,11 @@ async fn hand_over(
                 admitted.pending.finish(Outcome::new(status));
                 return Ok(());
             }
+        } else if session.keeps_level(frame) {
+            let (answer, status) = Box::pin(session.set_level(frame, &id)).await;
+            admitted.pending.finish(Outcome::new(status));
+            session.answer(lane, answer);
+            return Ok(());
         } else {
             match session.subscription(frame) {
                 Ok(true) => {}

@@ -34,7 +34,7 @@ pub(crate) async fn open(
     headers: &HeaderMap,
 ) -> Result<Response<Body>, Rejection> {
     if !read::accepts(headers).stream {
-        return Err(Rejection::NotAcceptable);
+        return Err(Rejection::NoStream);
     }
     if let Some(id) = headers.get("last-event-id") {
         let malformed = Rejection::BadRequest("Unknown Last-Event-ID");

@@ -87,7 +87,7 @@ pub(crate) async fn post(
     }
     let listens = frame.method() == "subscriptions/listen";
     if listens && !accepts.stream {
-        return Err(Rejection::NotAcceptable);
+        return Err(Rejection::NoStream);
     }
     let id = frame.id_bytes().unwrap_or_default();
     // By its status a client tells a server that can't start from one of another era.

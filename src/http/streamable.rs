@@ -86,7 +86,7 @@ pub(crate) fn get(granted: &Granted, headers: &HeaderMap) -> Result<Response<Bod
         return Err(Rejection::Method("POST"));
     }
     if !read::accepts(headers).stream {
-        return Err(Rejection::NotAcceptable);
+        return Err(Rejection::NoStream);
     }
     let head = Head::of(granted, headers)?;
     let session = head

@@ -64,9 +64,29 @@ impl BackendLimits {
     /// # Errors
     /// [`Limited`].
     pub fn check(&self, principal: &Principal, tool: Option<&str>) -> Result<(), Limited> {
-        if let Some(rate) = &self.rate {
-            rate.check(principal)?;
-        }
+        self.check_rate(principal)?;
+        self.check_tool(principal, tool)
+    }
+
+    /// Counts one request of a principal, and takes a place for it among those in flight. One for
+    /// which there is no place has not used its tool.
+    ///
+    /// # Errors
+    /// [`Limited`].
+    pub fn admit(&self, principal: &Principal, tool: Option<&str>) -> Result<InFlight, Limited> {
+        self.check_rate(principal)?;
+        let place = self.enter(principal)?;
+        self.check_tool(principal, tool)?;
+        Ok(place)
+    }
+
+    fn check_rate(&self, principal: &Principal) -> Result<(), Limited> {
+        self.rate
+            .as_ref()
+            .map_or(Ok(()), |rate| rate.check(principal))
+    }
+
+    fn check_tool(&self, principal: &Principal, tool: Option<&str>) -> Result<(), Limited> {
         let Some(tool) = tool else { return Ok(()) };
         let matching = self.tools.iter().filter(|(glob, _)| glob.is_match(tool));
         for (_, rate) in matching {
@@ -148,6 +168,27 @@ mod tests {
         limits.enter(&principal("b")).unwrap();
         drop(slot);
         limits.enter(&principal("a")).unwrap();
+    }
+
+    #[test]
+    fn a_call_without_a_place_has_not_used_its_tool() {
+        let rate = Rate {
+            count: NonZeroU32::MIN,
+            per: Duration::from_secs(60),
+        };
+        let limits = BackendLimits::new(&Config {
+            concurrency: Some(1),
+            tools: vec![(globset::Glob::new("search").unwrap(), rate)],
+            ..Config::default()
+        });
+        let a = principal("a");
+        let slot = limits.enter(&a).unwrap();
+        assert!(limits.admit(&a, Some("search")).is_err());
+        drop(slot);
+        limits.admit(&a, Some("search")).unwrap();
+        // One that its rate refuses gives its place back.
+        assert!(limits.admit(&a, Some("search")).is_err());
+        limits.enter(&a).unwrap();
     }
 
     #[test]

@@ -143,7 +143,7 @@ impl Access {
                 feigned: None,
             });
         }
-        if !inner.filter.methods.permits(frame.method()) {
+        if !inner.filter.permits_method(frame.method()) {
             return Err(Denied::Method);
         }
         let target = Target::of(&frame)?;
@@ -188,7 +188,7 @@ impl Access {
             return true;
         }
         let method = frame.method();
-        if !self.inner.filter.methods.permits(method) {
+        if !self.inner.filter.permits_method(method) {
             return false;
         }
         match method {

@@ -145,11 +145,38 @@ impl Config {
         let kinds = [&self.methods, &self.tools, &self.prompts, &self.resources];
         kinds.into_iter().all(Rule::is_open)
     }
+
+    /// True when a method may be used. What every client and child need before anything else, and to
+    /// let go of it, is used by whoever may use anything: only being denied keeps it out.
+    #[must_use]
+    pub fn permits_method(&self, method: &str) -> bool {
+        let denied = || {
+            self.methods
+                .deny
+                .as_ref()
+                .is_some_and(|deny| deny.matches(method))
+        };
+        match HANDSHAKE.contains(&method) {
+            true => !denied(),
+            false => self.methods.permits(method),
+        }
+    }
 }
+
+/// The request that opens a session.
+pub const HELLO: &str = "initialize";
+/// Methods that an allow list needn't name.
+const HANDSHAKE: [&str; 5] = [
+    HELLO,
+    "notifications/initialized",
+    "notifications/cancelled",
+    "ping",
+    "server/discover",
+];
 
 #[cfg(test)]
 mod tests {
-    use super::{Globs, Rule, is_plain};
+    use super::{Config, Globs, Rule, is_plain};
 
     fn globs(patterns: &[&str]) -> Option<Globs> {
         Some(Globs::new(patterns.iter().map(|p| (*p).to_owned()).collect()).unwrap())
@@ -165,6 +192,21 @@ mod tests {
         assert!(!rule.permits("write_a"));
         assert!(!rule.permits("move"));
         assert!(!rule.permits("READ_file"));
+    }
+
+    #[test]
+    fn an_allow_list_of_methods_leaves_the_handshake_and_a_deny_list_need_not() {
+        let config = |allow: Option<Globs>, deny: Option<Globs>| Config {
+            methods: Rule { allow, deny },
+            ..Config::default()
+        };
+        let tools = config(globs(&["tools/*"]), None);
+        for method in ["initialize", "ping", "server/discover", "tools/call"] {
+            assert!(tools.permits_method(method), "{method}");
+        }
+        assert!(!tools.permits_method("prompts/list"));
+        let mute = config(globs(&["tools/*"]), globs(&["ping"]));
+        assert!(!mute.permits_method("ping"));
     }
 
     #[test]

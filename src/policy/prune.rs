@@ -3,11 +3,14 @@
 //! Owns the reading of the four list results, and what an error may say about a resource. Invariant: what stays, stays byte for byte; what
 //! can't be read, goes.
 
+mod tasks;
+
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use self::tasks::Taskless;
 use crate::{
     frame::{Frame, Slot},
     policy::{Access, Denied},
@@ -15,7 +18,11 @@ use crate::{
 
 /// What to take out of an answer; usually nothing.
 #[derive(Debug, Clone)]
-pub struct Prune(Option<Box<Change>>);
+pub struct Prune {
+    change: Option<Box<Change>>,
+    /// What would speak of tasks goes too.
+    tasks: Option<Taskless>,
+}
 
 #[derive(Debug, Clone)]
 enum Change {
@@ -50,7 +57,21 @@ impl Prune {
     /// Leaves the answer as it is.
     #[must_use]
     pub fn nothing() -> Self {
-        Self(None)
+        Self::of(None)
+    }
+
+    fn of(change: Option<Change>) -> Self {
+        Self {
+            change: change.map(Box::new),
+            tasks: None,
+        }
+    }
+
+    /// The same for a request of `method` to a child on which nobody has tasks.
+    #[must_use]
+    pub fn without_tasks(self, method: &str) -> Self {
+        let tasks = Taskless::of(method);
+        Self { tasks, ..self }
     }
 
     pub(super) fn of_answer_to(method: &str, access: &Access) -> Self {
@@ -59,19 +80,19 @@ impl Prune {
             "prompts/list" => List::Prompts,
             "resources/list" => List::Resources,
             "resources/templates/list" => List::Templates,
-            _ => return Self(None),
+            _ => return Self::nothing(),
         };
-        Self(Some(Box::new(Change::List(list, access.clone()))))
+        Self::of(Some(Change::List(list, access.clone())))
     }
 
     /// For a request about one resource, where others are hidden.
     pub(super) fn of_errors_about(uri: &str) -> Self {
-        Self(Some(Box::new(Change::Missing(uri.to_owned()))))
+        Self::of(Some(Change::Missing(uri.to_owned())))
     }
 
     /// For a request that is sent in the place of one that was denied.
     pub(super) fn to_denial(denied: Denied) -> Self {
-        Self(Some(Box::new(Change::Denial(denied))))
+        Self::of(Some(Change::Denial(denied)))
     }
 
     /// The answer without what must not be seen.
@@ -79,7 +100,11 @@ impl Prune {
     /// # Errors
     /// [`Unreadable`]: the answer must not pass at all.
     pub fn apply(&self, answer: Frame) -> Result<Frame, Unreadable> {
-        match (self.0.as_deref(), answer.result()) {
+        let answer = match self.tasks {
+            None => answer,
+            Some(tasks) => tasks.apply(answer)?,
+        };
+        match (self.change.as_deref(), answer.result()) {
             (Some(Change::List(list, access)), Some(result)) => {
                 let result = prune(result, *list, access).ok_or(Unreadable)?;
                 Ok(answer.rewritten(&[(Slot::Result, &result)]))

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::{
     backend::{LeaseError, Withheld},
+    bridge::untasked,
     frame::Frame,
     policy::{Access, List, Listed},
     session::{EndReason, SendError, Session, version},
@@ -61,7 +62,11 @@ impl Session {
         let result = lease
             .greet(initialize)
             .await
-            .map(|result| version::offer(result, asked.as_deref()));
+            .map(|result| version::offer(result, asked.as_deref()))
+            .map(|result| match self.is_among_others() {
+                true => untasked::offer(&result).into(),
+                false => result,
+            });
         let mut state = self.state.lock();
         // After a refusal its end is put off further: there may be a bridge.
         state.greeting = matches!(result, Err(LeaseError::Refused { .. }));

@@ -50,6 +50,9 @@ impl Peer for Session {
         if frame.method() == "notifications/cancelled" {
             self.record_withdrawal(&frame);
         }
+        if !self.wants_line(&frame) {
+            return;
+        }
         self.send(frame);
     }
 

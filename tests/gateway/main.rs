@@ -63,8 +63,10 @@ mod reload_limits;
 #[allow(dead_code, reason = "a subject may need what no other has used yet")]
 mod rig;
 mod roles;
+mod room;
 mod rules;
 mod sessions;
+mod shared;
 mod signin;
 mod sse;
 mod streamable;

@@ -22,6 +22,34 @@ fn values_are_masked_at_any_depth_whatever_they_are() {
 }
 
 #[test]
+fn a_value_is_masked_whose_name_stands_beside_it() {
+    for (json, wanted) in [
+        (
+            r#"{"name":"password","value":"hunter"}"#,
+            json!({"name": "password", "value": "[redacted]"}),
+        ),
+        (
+            r#"{"value":{"a":["}"]},"n\u0061me":"my_token"}"#,
+            json!({"name": "my_token", "value": "[redacted]"}),
+        ),
+        (
+            r#"[{"key":"k","value":1},{"name":"city","value":"x"}]"#,
+            json!([{"key": "k", "value": "[redacted]"}, {"name": "city", "value": "x"}]),
+        ),
+        (
+            r#"{"name":"password","a":{"value":"kept"}}"#,
+            json!({"name": "password", "a": {"value": "kept"}}),
+        ),
+        (
+            r#"{"name":"password","value":{"token":"t","value":2}}"#,
+            json!({"name": "password", "value": "[redacted]"}),
+        ),
+    ] {
+        assert_eq!(read(json.as_bytes()), wanted, "{json}");
+    }
+}
+
+#[test]
 fn an_escaped_key_is_the_same_key() {
     let out = read(br#"{"p\u0061ssword":"x","\u006b":[1,2],"pass\\word":"kept"}"#);
     let wanted = json!({"password": "[redacted]", "k": "[redacted]", "pass\\word": "kept"});

@@ -250,18 +250,6 @@ impl Backend {
         told.map(|()| hello).map_err(|_| NotGreeted::Failed)
     }
 
-    /// Ends an instance that nobody uses, where one is needed elsewhere; false: there is none.
-    pub(super) async fn make_room(&self) -> bool {
-        let Some(instance) = self.seats.evict(None) else {
-            return false;
-        };
-        instance.stop();
-        instance.ended().await;
-        // Its place is given back a moment later.
-        let _ = tokio::time::timeout(PATIENCE, self.slots.acquire()).await;
-        true
-    }
-
     /// Ends instances that nobody has used for a while, as long as there are any.
     fn tend(&self) {
         let Some(backend) = self.me.upgrade() else {
@@ -352,7 +340,7 @@ impl Seats {
     }
 
     /// Takes out the one that has been idle longest, at least for so long.
-    fn evict(&self, idle: Option<Duration>) -> Option<Arc<Instance>> {
+    pub(super) fn evict(&self, idle: Option<Duration>) -> Option<Arc<Instance>> {
         let mut lots = self.lots.lock();
         let now = Instant::now();
         let mut oldest: Option<(Instant, Arc<Seat>)> = None;

@@ -111,6 +111,10 @@ impl Names {
 
 fn hide_in_command(server: &str, command: &mut [Template], names: &mut Names) {
     let mut before: Option<String> = None;
+    let runs_another = command
+        .first()
+        .and_then(Template::literal)
+        .is_some_and(is_runner);
     for (index, word) in command.iter_mut().enumerate() {
         let flag = before.take();
         let Some(text) = word.literal().map(str::to_owned) else {
@@ -119,7 +123,9 @@ fn hide_in_command(server: &str, command: &mut [Template], names: &mut Names) {
         if index == 0 {
             continue;
         }
-        let secret_flag = flag.filter(|flag| is_secret_flag(flag));
+        let secret_flag = flag.filter(|flag| {
+            is_secret_flag(flag) || (!runs_another && is_short_password(flag, &text))
+        });
         if let Some(flag) = secret_flag.filter(|_| !text.starts_with('-') && !text.is_empty()) {
             let origin = format!("{server}: argument after {flag}");
             let wanted = format!("{}_{}", prefix(server), variable_name(&flag));
@@ -282,6 +288,18 @@ fn is_secret_flag(flag: &str) -> bool {
     flag.starts_with('-') && is_secret_name(&name) && !ABOUT.contains(&last)
 }
 
+/// `-p hunter3` is a password to many; a number, a path, a package or a list is none.
+fn is_short_password(flag: &str, value: &str) -> bool {
+    let harmless = |c: char| "/.:@,".contains(c);
+    flag == "-p" && !value.contains(harmless) && value.parse::<f64>().is_err()
+}
+
+/// Programs whose `-p` names a package, a port or a version.
+fn is_runner(program: &str) -> bool {
+    let name = program.rsplit(['/', '\\']).next().unwrap_or(program);
+    RUNNERS.contains(&name)
+}
+
 fn is_secret_header(name: &str) -> bool {
     name.bytes()
         .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
@@ -335,6 +353,9 @@ fn entropy(value: &str) -> f64 {
         .sum()
 }
 
+const RUNNERS: [&str; 12] = [
+    "npx", "npm", "pnpm", "bunx", "bun", "uvx", "uv", "pipx", "docker", "podman", "node", "deno",
+];
 const PARTS: [&str; 8] = [
     "TOKEN",
     "SECRET",

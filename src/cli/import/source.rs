@@ -3,7 +3,7 @@
 //! Owns where servers stand (`mcpServers`, `servers`, `mcp.servers`), what their fields are called,
 //! and which can't be run as a child. It must never decide what is secret.
 
-use jsonc_parser::{ParseOptions, parse_to_serde_value};
+use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast, parse_to_serde_value};
 use serde_json::{Map, Value};
 
 use super::{ImportError, Notes, template::Template};
@@ -33,6 +33,11 @@ pub(super) fn read(text: &str, notes: &mut Notes) -> Result<Vec<Server>, ImportE
     let value = parse_to_serde_value(text, &ParseOptions::default())
         .map_err(|error| ImportError::Syntax(error.to_string()))?;
     let entries = value.as_ref().and_then(entries).ok_or(ImportError::Shape)?;
+    for name in repeated(text).unwrap_or_default() {
+        notes.add(format!(
+            "`{name}` stands in the file more than once; only the last one of that name is read"
+        ));
+    }
     let mut servers: Vec<Server> = Vec::new();
     for (name, entry) in entries {
         let taken = |name: &str| servers.iter().any(|server| server.name == name);
@@ -45,6 +50,29 @@ pub(super) fn read(text: &str, notes: &mut Notes) -> Result<Vec<Server>, ImportE
         servers.extend(server(fresh, entry, notes));
     }
     Ok(servers)
+}
+
+/// Names under which several servers stand: as in every other reader, the last one counts.
+fn repeated(text: &str) -> Option<Vec<String>> {
+    let options = (CollectOptions::default(), ParseOptions::default());
+    let parsed = parse_to_ast(text, &options.0, &options.1).ok()?.value?;
+    let root = parsed.as_object()?;
+    let nested = root.get_object("mcp");
+    let servers = [Some(root), nested]
+        .into_iter()
+        .flatten()
+        .find_map(|place| {
+            place
+                .get_object("mcpServers")
+                .or_else(|| place.get_object("servers"))
+        })?;
+    let names: Vec<_> = servers.properties.iter().map(|p| p.name.as_str()).collect();
+    let first = |(at, name): (usize, &&str)| !names[..at].contains(name);
+    let again = names
+        .iter()
+        .enumerate()
+        .filter(|(at, name)| !first((*at, name)));
+    Some(again.map(|(_, name)| (*name).to_owned()).collect())
 }
 
 fn entries(value: &Value) -> Option<&Map<String, Value>> {

@@ -316,3 +316,45 @@ fn what_is_said_cannot_steer_a_terminal() {
     let (_, err, _) = import(r#"{"mcpServers": {"a\u001b[2Jb": {"command": "a", "x\u001b": 1}}}"#);
     assert!(!err.contains('\u{1b}'));
 }
+
+#[test]
+fn of_two_servers_with_one_name_it_is_said_which_counts() {
+    let (_, err, config) = import(
+        r#"{"mcpServers": {"a": {"command": "first"}, "b": {"command": "b"}, "\u0061": {"command": "last"}}}"#,
+    );
+    assert_eq!(config.backends.len(), 2);
+    assert!(
+        config
+            .backends
+            .iter()
+            .any(|entry| entry.config.child.command == ["last"])
+    );
+    assert!(
+        err.contains("`a` stands in the file more than once"),
+        "{err}"
+    );
+    assert!(!err.contains("`b` stands"), "{err}");
+}
+
+#[test]
+fn a_short_flag_for_a_password_is_one_unless_it_says_something_else() {
+    let (out, err, config) = import(
+        r#"{"mcpServers": {
+            "db": {"command": "mysql-mcp", "args": ["-p", "hunter3", "--token=abc", "--api-key", "xyz"]},
+            "port": {"command": "serve", "args": ["-p", "3306"]},
+            "run": {"command": "npx", "args": ["-p", "tool", "tool"]}}}"#,
+    );
+    for secret in ["hunter3", "abc", "xyz"] {
+        assert!(
+            !out.contains(secret) && !err.contains(secret),
+            "{secret}: {out}"
+        );
+    }
+    assert!(
+        err.contains("DB_P ") && err.contains("argument after -p"),
+        "{err}"
+    );
+    assert_eq!(argv(&config, 0)[2], "value of DB_P");
+    assert_eq!(argv(&config, 1)[2], "3306");
+    assert_eq!(argv(&config, 2)[2], "tool");
+}

@@ -4,6 +4,7 @@
 //! happens, the outcome that is owed is said.
 
 mod discover;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -153,7 +154,7 @@ impl Way<'_> {
         if discovers {
             return self.discover(admitted, discovered).await;
         }
-        if !is_modern && self.frame.method().starts_with("tasks/") {
+        if self.settle_tasks(is_modern).is_none() {
             return Err(owing(admitted.pending, envelope::unknown()));
         }
         let need = match is_modern {
@@ -277,7 +278,7 @@ impl Way<'_> {
         let catalog = checked.map_err(envelope::mismatch)?;
         let tool = self.frame.name().unwrap_or_default();
         if lease.need() != Need::Modern && catalog.is_task_only(&tool) {
-            return Ok(Some(translate::done(self.only_as_task())));
+            return Ok(Some(translate::only_as_task(&self.id())));
         }
         self.catalog = Some(catalog);
         Ok(None)
@@ -447,17 +448,6 @@ impl Way<'_> {
             status: rendered.http,
         });
         Held::new(self.reply, Arc::new(Nobody))
-    }
-
-    fn only_as_task(&self) -> Bytes {
-        let text = "This tool can only be called as a task, which this server offers in another revision \
-                    of the protocol.";
-        let result = serde_json::json!({
-            "resultType": "complete",
-            "content": [{ "type": "text", "text": text }],
-            "isError": true,
-        });
-        frame::result_response(&self.id(), result.to_string().as_bytes())
     }
 
     fn id(&self) -> Bytes {

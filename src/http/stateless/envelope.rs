@@ -9,7 +9,7 @@ use http::HeaderMap;
 
 use super::headers;
 use crate::{
-    backend::{Capabilities, era::MODERN},
+    backend::{Capabilities, era::MODERN, levels::LEVELS},
     frame::{Frame, unescape},
 };
 
@@ -123,14 +123,4 @@ const REMOVED: [&str; 11] = [
     "tasks/list",
     "tasks/result",
     "notifications/initialized",
-];
-const LEVELS: [&str; 8] = [
-    "debug",
-    "info",
-    "notice",
-    "warning",
-    "error",
-    "critical",
-    "alert",
-    "emergency",
 ];

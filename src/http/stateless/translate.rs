@@ -10,7 +10,10 @@ use super::turn::{Side, Turn};
 use crate::{
     audit::Status,
     backend::Failure,
-    bridge::modern::{self, Translated},
+    bridge::{
+        modern::{self, Translated},
+        untasked,
+    },
     frame::{self, Frame, Kind, Slot},
     http::reject::modern_status,
     policy::scan::Members,
@@ -65,8 +68,28 @@ pub(super) fn answer(turn: &Turn, id: &Bytes, frame: Frame) -> Rendered {
                 Translated::Same => refused(with_id(frame, id)),
             }
         }
+        (_, Side::Same) if must_be_task(turn, &frame) => only_as_task(id),
         (_, Side::Same) => refused(with_id(frame, id)),
     }
+}
+
+/// A child between principals is never told that its client follows tasks, which may be the one that
+/// does.
+fn must_be_task(turn: &Turn, frame: &Frame) -> bool {
+    let shared = turn.bond.is_some() && turn.method == "tools/call";
+    shared && frame.error().is_some_and(untasked::is_wanted)
+}
+
+/// The answer to a call of a tool that can only be a task.
+pub(super) fn only_as_task(id: &[u8]) -> Rendered {
+    let text = "This tool can only be called as a task, which can't be had of this server in this revision \
+                of the protocol.";
+    let result = serde_json::json!({
+        "resultType": "complete",
+        "content": [{ "type": "text", "text": text }],
+        "isError": true,
+    });
+    done(frame::result_response(id, result.to_string().as_bytes()))
 }
 
 /// A result with more members before its own.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::{Served, Way, owing};
 use crate::{
     backend::{Backend, Capabilities, Discovered, Era, Failure, Need, Usage},
-    bridge::modern,
+    bridge::{modern, untasked},
     frame,
     http::exchange::Granted,
     http::stateless::{
@@ -80,7 +80,11 @@ impl Way<'_> {
             Some(discovered) => access
                 .redact_result(&discovered.result)
                 .ok()
-                .and_then(|result| modern::rediscover(&result)),
+                .and_then(|result| modern::rediscover(&result))
+                .map(|result| match self.is_among_others() {
+                    true => untasked::offer(&result),
+                    false => result,
+                }),
             None => {
                 let Ok(served) = self.granted.served() else {
                     return Err(owing(admitted.pending, envelope::unknown()));
