@@ -6,5 +6,5 @@
 pub(crate) mod legacy;
 mod meta;
 pub(crate) mod modern;
-mod object;
+pub(crate) mod object;
 pub(crate) mod seal;

@@ -61,6 +61,7 @@ impl Session {
         let result = lease
             .greet(initialize)
             .await
+            .map(|result| version::shown(&result).map_or(result, Bytes::from))
             .map(|result| version::offer(result, asked.as_deref()));
         let mut state = self.state.lock();
         // After a refusal its end is put off further: there may be a bridge.
