@@ -34,6 +34,7 @@ mod writer;
 use std::{cell::Cell, sync::Arc, thread, time::Duration};
 
 use arc_swap::ArcSwap;
+use tokio::sync::oneshot;
 
 pub use self::{
     arguments::{Arguments, DEFAULT_REDACT, patterns},
@@ -48,6 +49,7 @@ pub use self::{
 use self::{
     arguments::{DigestKey, Scribe},
     chain::Chain,
+    queue::Word,
     sign::Signer,
     sink::Sink,
     store::{LogFile, Output, Repair, Store},
@@ -285,14 +287,14 @@ async fn settled(
 ) -> Result<Pending, Unrecorded> {
     let result = match submitted {
         Submitted::Done(result) => result,
-        Submitted::Gathers(gathering, told) => {
+        Submitted::Gathers(gathering, receiver) => {
             // Whoever is ready to run brings his decision meanwhile.
             tokio::task::yield_now().await;
             drop(gathering);
-            told.await.unwrap_or(Err(Unrecorded::Failed))
+            told(receiver).await
         }
-        Submitted::Waits(told) => match tokio::time::timeout(PATIENCE, told).await {
-            Ok(told) => told.unwrap_or(Err(Unrecorded::Failed)),
+        Submitted::Waits(receiver) => match tokio::time::timeout(PATIENCE, told(receiver)).await {
+            Ok(told) => told,
             Err(_) => Err(Unrecorded::Slow),
         },
     };
@@ -307,6 +309,20 @@ async fn settled(
         Err(error) => {
             pending.forget();
             Err(error)
+        }
+    }
+}
+
+/// What becomes of a decision; whoever is asked to writes meanwhile.
+async fn told(mut receiver: oneshot::Receiver<Word>) -> Result<(), Unrecorded> {
+    loop {
+        match receiver.await {
+            Ok(Word::Done(result)) => return result,
+            Ok(Word::Write(gathering, next)) => {
+                drop(gathering);
+                receiver = next;
+            }
+            Err(_) => return Err(Unrecorded::Failed),
         }
     }
 }

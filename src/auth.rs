@@ -43,6 +43,9 @@ pub enum AuthError {
     /// No credential was presented.
     #[error("no credentials")]
     Missing,
+    /// What was presented is neither key nor token: another scheme, or a scheme alone.
+    #[error("credentials of another scheme")]
+    Scheme,
     /// A credential was presented that can't be read as one key or token.
     #[error("malformed credentials")]
     Malformed,
@@ -64,11 +67,22 @@ pub enum AuthError {
 }
 
 impl AuthError {
+    /// True when a key or token was sent, so that its bearer is told that it is not good
+    /// (RFC 6750, section 3.1).
+    #[must_use]
+    pub fn is_about_a_token(self) -> bool {
+        !matches!(
+            self,
+            Self::Missing | Self::Scheme | Self::Nameless | Self::CertificateExpired
+        )
+    }
+
     /// The word that stands in logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "missing",
+            Self::Scheme => "another scheme",
             Self::Malformed => "malformed",
             Self::Invalid => "invalid",
             Self::Expired => "expired",
@@ -84,6 +98,7 @@ impl AuthError {
     pub fn is_guess(self) -> bool {
         match self {
             Self::Missing
+            | Self::Scheme
             | Self::Malformed
             | Self::Expired
             | Self::Nameless
@@ -171,6 +186,11 @@ impl Authenticator {
     /// Has the issuer of a principal's token vouch for it once more, where it may be withdrawn.
     pub async fn confirm(&self, principal: &Principal) {
         self.tokens.confirm(principal, SystemTime::now()).await;
+    }
+
+    /// Looks whether the issuer of a principal's token still has the key that signed it.
+    pub fn check_key(&self, principal: &Principal) {
+        self.tokens.check_key(principal);
     }
 
     /// Who sent a request: `Authorization: Bearer KEY-OR-TOKEN`, `X-API-Key: KEY`, or the

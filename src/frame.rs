@@ -54,9 +54,47 @@ pub struct Frame {
     bytes: Bytes,
     spans: Spans,
     kind: Kind,
-    /// The method, where its text has escapes and so differs from the bytes.
-    unescaped_method: Option<Arc<str>>,
+    method: Method,
 }
+
+/// Where a method's text is to be had.
+#[derive(Clone)]
+enum Method {
+    /// It is one of the usual ones: looking at it costs nothing.
+    Usual(&'static str),
+    /// In the bytes; empty for responses.
+    Plain,
+    /// Its text has escapes and so differs from the bytes.
+    Unescaped(Arc<str>),
+}
+
+impl Method {
+    /// Of the raw text of a string.
+    fn of(raw: &[u8]) -> Self {
+        let usual = USUAL.iter().find(|method| {
+            let inner = raw.get(1..raw.len().saturating_sub(1));
+            inner == Some(method.as_bytes())
+        });
+        if let Some(usual) = usual {
+            return Self::Usual(usual);
+        }
+        let escaped = memchr::memchr(b'\\', raw).is_some();
+        let text = escaped.then(|| lex::unescape(raw)).flatten();
+        text.map_or(Self::Plain, |text| Self::Unescaped(Arc::from(text)))
+    }
+}
+
+/// The methods of most messages, the most frequent first.
+const USUAL: [&str; 8] = [
+    "tools/call",
+    "notifications/progress",
+    "tools/list",
+    "resources/read",
+    "prompts/get",
+    "notifications/message",
+    "initialize",
+    "ping",
+];
 
 /// What a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -211,9 +249,10 @@ impl Frame {
     /// The method, unescaped; empty for responses.
     #[must_use]
     pub fn method(&self) -> &str {
-        match &self.unescaped_method {
-            Some(method) => method,
-            None => self.raw(Part::Method).map_or("", lex::inner_str),
+        match &self.method {
+            Method::Usual(method) => method,
+            Method::Plain => self.raw(Part::Method).map_or("", lex::inner_str),
+            Method::Unescaped(method) => method,
         }
     }
 

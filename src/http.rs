@@ -9,6 +9,7 @@ pub mod connection;
 pub mod event;
 mod exchange;
 pub mod guard;
+mod keep_alive;
 pub mod metadata;
 pub mod origin;
 mod pace;

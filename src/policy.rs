@@ -6,6 +6,7 @@
 
 mod access;
 pub mod cel;
+mod feigned;
 pub mod filter;
 mod fuzz;
 mod granted;
@@ -21,7 +22,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 
-use self::rules::Passed;
+use self::{feigned::Feigned, rules::Passed};
 use crate::{
     frame::{self, Frame},
     principal::Principal,
@@ -79,6 +80,8 @@ pub struct Permit {
     frame: Frame,
     prune: Prune,
     passed: Passed,
+    /// It is sent in the place of a message about what is hidden.
+    feigned: Option<Box<Feigned>>,
 }
 
 /// Why a message may not be sent; what it names doesn't exist for this principal.

@@ -7,8 +7,9 @@
 use std::{
     fmt,
     fmt::Write as _,
+    hash::{BuildHasher as _, Hash, Hasher, RandomState},
     sync::{
-        Arc, OnceLock,
+        Arc, LazyLock, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{SystemTime, UNIX_EPOCH},
@@ -62,11 +63,15 @@ pub struct Principal {
 }
 
 struct Inner {
+    /// Of what makes it the same as another.
+    hash: u64,
     method: Method,
     name: String,
     identity: Identity,
     roles: Vec<String>,
     expires: Option<SystemTime>,
+    /// The mark of the issuer's key that has signed its token.
+    key: OnceLock<u64>,
     /// The digest of a token that only its issuer can read,
     asked: OnceLock<[u8; 32]>,
     /// and until when, in seconds since 1970, the issuer's last word is believed.
@@ -99,13 +104,18 @@ impl Principal {
         roles: Vec<String>,
         expires: Option<SystemTime>,
     ) -> Self {
+        // Half a dozen tables are asked for it in each call. With a key of this process, since its
+        // bearer may have chosen the subject.
+        let hash = HASHES.hash_one((method, &identity.issuer, &identity.subject));
         Self {
             inner: Arc::new(Inner {
+                hash,
                 method,
                 name,
                 identity,
                 roles,
                 expires,
+                key: OnceLock::new(),
                 asked: OnceLock::new(),
                 believed: AtomicU64::new(u64::MAX),
             }),
@@ -171,9 +181,40 @@ impl Principal {
     /// True once the credential has ended.
     #[must_use]
     pub fn expired(&self, now: SystemTime) -> bool {
+        self.inner.expires.is_some_and(|end| end <= now) || !self.is_believed(now)
+    }
+
+    /// True while its issuer's last word holds; afterwards the issuer has to be asked again.
+    #[must_use]
+    pub fn is_believed(&self, now: SystemTime) -> bool {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.inner.expires.is_some_and(|end| end <= now)
-            || since.as_secs() >= self.inner.believed.load(Ordering::Relaxed)
+        since.as_secs() < self.inner.believed.load(Ordering::Relaxed)
+    }
+
+    /// True when its credential ends later than another one, as far as both say.
+    #[must_use]
+    pub fn outlasts(&self, other: &Self) -> bool {
+        match (self.inner.expires, other.inner.expires) {
+            (Some(own), Some(others)) => own > others,
+            (own, others) => own.is_none() && others.is_some(),
+        }
+    }
+
+    /// Notes which key of its issuer has signed its token; once.
+    pub fn vouched_by(&self, key: u64) {
+        let _ = self.inner.key.set(key);
+    }
+
+    /// The key of its issuer that has signed its token, by its mark.
+    #[must_use]
+    pub fn key(&self) -> Option<u64> {
+        self.inner.key.get().copied()
+    }
+
+    /// True when its credential ends some time, or may be withdrawn.
+    #[must_use]
+    pub fn ends(&self) -> bool {
+        self.inner.expires.is_some() || self.inner.believed.load(Ordering::Relaxed) != u64::MAX
     }
 
     /// Notes that its issuer vouched for it, and until when that is believed: a token of this digest
@@ -273,13 +314,13 @@ impl PartialEq for Principal {
 
 impl Eq for Principal {}
 
-impl std::hash::Hash for Principal {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.inner.method.hash(state);
-        self.inner.identity.issuer.hash(state);
-        self.inner.identity.subject.hash(state);
+impl Hash for Principal {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.inner.hash);
     }
 }
+
+static HASHES: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 #[cfg(test)]
 mod tests {

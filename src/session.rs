@@ -18,6 +18,7 @@ pub(crate) mod streams;
 pub mod table;
 mod upstream;
 pub(crate) mod version;
+mod watched;
 
 #[cfg(test)]
 mod tests;
@@ -30,7 +31,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
@@ -48,6 +48,7 @@ use self::{
     streams::{Bounds, Streams},
     table::Table,
     upstream::Upstream,
+    watched::Watched,
 };
 pub use self::{budget::Budget, id::SessionId, version::Version};
 
@@ -166,7 +167,7 @@ pub struct Session {
     backend: Arc<Backend>,
     upstream: Upstream,
     own: bool,
-    state: Mutex<State>,
+    state: Watched<State>,
     table: Weak<Table>,
     me: Weak<Session>,
 }
@@ -375,6 +376,12 @@ impl Session {
             _ => self.upstream.notify(&frame)?,
         }
         Ok(())
+    }
+
+    /// True when a client's response answers a question that is open.
+    #[must_use]
+    pub fn awaits(&self, frame: &Frame) -> bool {
+        self.upstream.awaits(self.number, frame)
     }
 
     /// Hands a client's response to the instance, if it asked.

@@ -16,6 +16,7 @@ const ORPHAN_LIFE: Duration = Duration::from_secs(900);
 #[derive(Debug, Default)]
 pub(crate) struct Options {
     pub(crate) slow_start: Duration,
+    pub(crate) start_when: Option<String>,
     pub(crate) mute: bool,
     pub(crate) refuse: bool,
     pub(crate) no_lists: bool,
@@ -48,6 +49,7 @@ impl Options {
             let mut value = || args.next().ok_or(format!("{name} takes a value"));
             match name.as_str() {
                 "--slow-start" => options.slow_start = Duration::from_millis(number(&value()?)?),
+                "--start-when" => options.start_when = Some(value()?),
                 "--mute" => options.mute = true,
                 "--refuse" => options.refuse = true,
                 "--no-lists" => options.no_lists = true,

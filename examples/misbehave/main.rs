@@ -9,6 +9,7 @@
 //! | argument | effect |
 //! | --- | --- |
 //! | `--slow-start MS` | answers `initialize` after MS milliseconds |
+//! | `--start-when FILE` | answers `initialize` once the file is there |
 //! | `--mute` | never answers `initialize` |
 //! | `--refuse` | answers `initialize` with an error |
 //! | `--exit-at-start CODE` | exits at once |
@@ -229,6 +230,11 @@ fn initialize(peer: &Peer, options: &Options, id: &str, params: &Value) {
         return;
     }
     thread::sleep(options.slow_start);
+    if let Some(file) = &options.start_when {
+        while !std::path::Path::new(file).exists() {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
     if options.refuse {
         peer.refuse(id, -32603, "it will not start");
         return;

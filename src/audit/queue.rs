@@ -8,7 +8,7 @@ use std::{collections::VecDeque, time::Instant};
 
 use tokio::sync::oneshot;
 
-use super::Unrecorded;
+use super::{Unrecorded, writer::Gathering};
 
 /// Events one after the other: their middles, and what the writer has to know about each.
 #[derive(Debug, Default)]
@@ -64,11 +64,20 @@ pub(super) struct Queue {
 #[derive(Debug)]
 struct Waiter {
     ticket: u64,
-    tell: oneshot::Sender<Result<(), Unrecorded>>,
+    tell: oneshot::Sender<Word>,
+}
+
+/// What somebody who waits is told.
+#[derive(Debug)]
+pub(super) enum Word {
+    /// His decision is in the log, or never will be.
+    Done(Result<(), Unrecorded>),
+    /// He shall write for all who wait; what becomes of his own decision he is told then.
+    Write(Gathering, oneshot::Receiver<Word>),
 }
 
 /// Those who are to be told.
-pub(super) type Told = Vec<oneshot::Sender<Result<(), Unrecorded>>>;
+pub(super) type Told = Vec<oneshot::Sender<Word>>;
 
 impl Batch {
     pub(super) fn push(&mut self, entry: (u64, Option<u64>), middle: &[u8]) {
@@ -163,10 +172,19 @@ impl Queue {
     }
 
     /// Who pushed this decision will be told.
-    pub(super) fn wait_for(&mut self, ticket: u64) -> oneshot::Receiver<Result<(), Unrecorded>> {
+    pub(super) fn wait_for(&mut self, ticket: u64) -> oneshot::Receiver<Word> {
         let (tell, told) = oneshot::channel();
         self.waiters.push_back(Waiter { ticket, tell });
         told
+    }
+
+    /// Whoever waits longest is to write: how he is told, and what he waits with from then on.
+    pub(super) fn next_writer(
+        &mut self,
+    ) -> Option<(oneshot::Sender<Word>, oneshot::Receiver<Word>)> {
+        let first = self.waiters.front_mut()?;
+        let (tell, told) = oneshot::channel();
+        Some((std::mem::replace(&mut first.tell, tell), told))
     }
 
     /// Those who wait for decisions up to `ticket`.

@@ -32,6 +32,8 @@ pub(super) struct Sink {
     pub(super) carry: Batch,
     /// The file is not where it should be.
     pub(super) misplaced: Option<io::Error>,
+    /// When that was looked at.
+    pub(super) looked: Instant,
     /// The file couldn't be put away; not tried again before.
     rotate_after: Option<Instant>,
     lines: Vec<u8>,
@@ -50,6 +52,20 @@ pub(super) struct Written {
 }
 
 impl Sink {
+    /// Looks whether the file is where it should be: what is written into one that was removed is in
+    /// no log.
+    pub(super) fn look(&mut self) {
+        self.looked = Instant::now();
+        self.misplaced = self.store.check().err();
+    }
+
+    /// The same, unless it was looked at a moment ago.
+    pub(super) fn look_again(&mut self) {
+        if self.looked.elapsed() >= LOOK {
+            self.look();
+        }
+    }
+
     pub(super) fn new(store: Box<dyn Store>, chain: Chain, signer: Option<Signer>) -> Self {
         Self {
             store,
@@ -61,6 +77,7 @@ impl Sink {
             taken: Batch::default(),
             carry: Batch::default(),
             misplaced: None,
+            looked: Instant::now(),
             rotate_after: None,
             lines: Vec::new(),
             clock: Clock::default(),
@@ -180,3 +197,6 @@ const SIGN_EVERY: u64 = 4096;
 
 /// Pause after a rotation that failed.
 const ROTATE_AGAIN: Duration = Duration::from_secs(10);
+
+/// How old a look at the file's place may be.
+const LOOK: Duration = Duration::from_millis(10);

@@ -3,6 +3,7 @@
 mod failing;
 mod files;
 mod tampering;
+mod writers;
 
 use std::{
     fs, io,

@@ -1,7 +1,7 @@
 //! The two threads beside the log: one writes what callers don't, one syncs.
 
 use std::{
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -13,11 +13,11 @@ use super::{
     chain,
     queue::Queue,
     store::Closed,
-    writer::{RETRY, ROUNDS, SIGN_AFTER, Shared},
+    writer::{GATHER, RETRY, ROUNDS, SIGN_AFTER, Shared},
 };
 
 /// The writing thread: what callers don't write themselves, outcomes, checkpoints, the end.
-pub(super) fn write(shared: &Shared, scribe: &Scribe) {
+pub(super) fn write(shared: &Arc<Shared>, scribe: &Scribe) {
     let mut notes_since: Option<Instant> = None;
     let mut queue = shared.queue.lock();
     while !queue.closing {
@@ -50,7 +50,9 @@ fn due(queue: &Queue, notes_since: Option<Instant>, now: Instant) -> Option<Inst
         return queue.retry_at;
     }
     if queue.decisions > 0 {
-        return Some(now);
+        // Somebody is about to write.
+        let writes = queue.gathering.map(|since| since + GATHER);
+        return Some(writes.map_or(now, |until| until.max(now)));
     }
     let notes = notes_since.map(|since| since + LINGER);
     let sign = queue.unsigned_since.map(|since| since + SIGN_AFTER);
@@ -59,7 +61,7 @@ fn due(queue: &Queue, notes_since: Option<Instant>, now: Instant) -> Option<Inst
 
 /// Everything that waits, in the thread.
 fn work<'a>(
-    shared: &'a Shared,
+    shared: &'a Arc<Shared>,
     mut queue: MutexGuard<'a, Queue>,
     scribe: &Scribe,
 ) -> MutexGuard<'a, Queue> {
@@ -78,14 +80,15 @@ fn work<'a>(
     }
     drop(queue);
     let mut sink = shared.sink.lock();
-    sink.misplaced = sink.store.check().err();
-    shared.drive(shared.queue.lock(), &mut sink, ROUNDS);
+    sink.look();
+    let rounds = if shared.may_write_here() { 1 } else { ROUNDS };
+    shared.drive(shared.queue.lock(), &mut sink, rounds);
     drop(sink);
     shared.queue.lock()
 }
 
 /// The last lines.
-fn end<'a>(shared: &'a Shared, mut queue: MutexGuard<'a, Queue>, scribe: &Scribe) {
+fn end<'a>(shared: &'a Arc<Shared>, mut queue: MutexGuard<'a, Queue>, scribe: &Scribe) {
     let give_up = Instant::now() + LAST_TRIES;
     let mut middle = Vec::new();
     Event::new(Name::GatewayStop).encode(scribe, &mut middle);

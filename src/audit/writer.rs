@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Sync, Unrecorded, chain,
-    queue::{Batch, Queue, Told},
+    queue::{Batch, Queue, Told, Word},
     sink::{Sink, Written},
 };
 
@@ -52,9 +52,9 @@ pub(super) enum Submitted {
     /// It is in the log, or never will be.
     Done(Result<(), Unrecorded>),
     /// Somebody else is going to write it.
-    Waits(oneshot::Receiver<Result<(), Unrecorded>>),
+    Waits(oneshot::Receiver<Word>),
     /// Whoever holds the gathering is going to write it, when he lets go of it.
-    Gathers(Gathering, oneshot::Receiver<Result<(), Unrecorded>>),
+    Gathers(Gathering, oneshot::Receiver<Word>),
 }
 
 /// How the log does.
@@ -70,6 +70,12 @@ pub struct Health {
 
 /// The right to write for others, a moment later; that is done when it is dropped.
 pub(super) struct Gathering(Arc<Shared>);
+
+impl std::fmt::Debug for Gathering {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gathering").finish_non_exhaustive()
+    }
+}
 
 impl Drop for Gathering {
     fn drop(&mut self) {
@@ -149,7 +155,7 @@ impl Shared {
 
     /// Writes what waits, unless that is the thread's: then it is woken.
     fn write_here<'a>(
-        &'a self,
+        self: &'a Arc<Self>,
         queue: MutexGuard<'a, Queue>,
     ) -> Result<u64, MutexGuard<'a, Queue>> {
         let sink = self.may_write_here().then(|| self.sink.try_lock());
@@ -176,7 +182,7 @@ impl Shared {
     }
 
     /// Writes what waits, now and here; false when that fails.
-    pub(super) fn flush(&self) -> bool {
+    pub(super) fn flush(self: &Arc<Self>) -> bool {
         let mut sink = self.sink.lock();
         self.drive(self.queue.lock(), &mut sink, 1);
         self.healthy.load(Ordering::Relaxed)
@@ -194,7 +200,8 @@ impl Shared {
         told
     }
 
-    fn may_write_here(&self) -> bool {
+    /// Callers may write, and now.
+    pub(super) fn may_write_here(&self) -> bool {
         self.inline.load(Ordering::Relaxed)
             && self.healthy.load(Ordering::Relaxed)
             && !self.syncing.load(Ordering::Relaxed)
@@ -203,7 +210,7 @@ impl Shared {
     /// Writes what waits, round after round while decisions come; gives the last decision that is
     /// in the log.
     pub(super) fn drive<'a>(
-        &'a self,
+        self: &'a Arc<Self>,
         mut queue: MutexGuard<'a, Queue>,
         sink: &mut Sink,
         rounds: usize,
@@ -218,10 +225,33 @@ impl Shared {
             }
         }
         queue.busy = false;
-        if queue.decisions > 0 || (!queue.batch.is_empty() && std::mem::take(&mut queue.asleep)) {
+        if queue.decisions > 0 {
+            self.hand_over(queue);
+        } else if !queue.batch.is_empty() && std::mem::take(&mut queue.asleep) {
             self.wake.notify_one();
         }
         through
+    }
+
+    /// Lets one of those who wait write on, as long as the disk is well: with many requests in flight
+    /// there is always something to write, and the thread would do nothing else, waking the others
+    /// from outside.
+    pub(super) fn hand_over(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue>) {
+        let writer = match self.may_write_here() {
+            true => queue.next_writer(),
+            false => None,
+        };
+        let Some((tell, told)) = writer else {
+            self.wake.notify_one();
+            return;
+        };
+        queue.gathering = Some(Instant::now());
+        if std::mem::take(&mut queue.asleep) {
+            self.wake.notify_one();
+        }
+        drop(queue);
+        // Who has gone away lets go of the gathering all the same, and so it is written.
+        let _ = tell.send(Word::Write(Gathering(self.clone()), told));
     }
 
     /// Writes what waits now.
@@ -264,6 +294,7 @@ impl Shared {
     }
 
     fn write(&self, sink: &mut Sink, batch: &Batch, lost: &mut u64, sign: bool) -> Written {
+        sink.look_again();
         if let Err(error) = self.ready(sink) {
             return Written {
                 error: Some(error),
@@ -360,7 +391,7 @@ impl Shared {
         };
         for tell in told {
             // Who has gone away needs no answer.
-            let _ = tell.send(result);
+            let _ = tell.send(Word::Done(result));
         }
         self.queue.lock()
     }
@@ -373,7 +404,7 @@ pub(super) const ROUNDS: usize = 4;
 const CROWD: usize = 8;
 
 /// The longest that somebody else gathers.
-const GATHER: Duration = Duration::from_millis(2);
+pub(super) const GATHER: Duration = Duration::from_millis(2);
 
 /// Pause after a failure; callers who wait hear well within a second.
 pub(super) const RETRY: Duration = Duration::from_millis(100);

@@ -24,11 +24,14 @@ impl<'a> Shown<'a> {
     /// the hashing that a caller without credentials can ask for, in bytes.
     ///
     /// # Errors
-    /// [`AuthError::Malformed`].
+    /// [`AuthError::Malformed`], [`AuthError::Scheme`].
     pub(super) fn of(headers: &'a HeaderMap, longest: usize) -> Result<Option<Self>, AuthError> {
         let bearer = single(headers.get_all(AUTHORIZATION))?.map(bearer);
-        let bearer = bearer.transpose()?;
         let plain = single(headers.get_all(X_API_KEY))?.map(text).transpose()?;
+        let bearer = match (bearer.transpose(), plain) {
+            (Err(AuthError::Scheme), Some(_)) => return Err(AuthError::Malformed),
+            (bearer, _) => bearer?,
+        };
         let shown = match (bearer, plain) {
             (None, None) => return Ok(None),
             (Some(bearer), Some(plain)) if bearer != plain => return Err(AuthError::Malformed),
@@ -62,10 +65,11 @@ fn single<'a>(values: GetAll<'a, HeaderValue>) -> Result<Option<&'a HeaderValue>
 
 /// The token of `Bearer TOKEN`; the scheme's case is of no account (RFC 9110, 11.1).
 fn bearer(value: &HeaderValue) -> Result<&str, AuthError> {
-    match text(value)?.split_once(' ') {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => Ok(rest.trim_matches(' ')),
-        _ => Err(AuthError::Malformed),
-    }
+    let text = text(value)?;
+    let (scheme, rest) = text.split_once(' ').unwrap_or((text, ""));
+    let token = rest.trim_matches(' ');
+    let shown = scheme.eq_ignore_ascii_case("bearer") && !token.is_empty();
+    shown.then_some(token).ok_or(AuthError::Scheme)
 }
 
 fn text(value: &HeaderValue) -> Result<&str, AuthError> {

@@ -8,6 +8,7 @@
 mod algorithm;
 mod cache;
 mod claims;
+mod confirm;
 mod discovery;
 mod fetch;
 mod fuzz;
@@ -272,7 +273,12 @@ impl Tokens {
             .providers
             .get(provider)
             .is_some_and(|provider| provider.keyring.removals() == removals);
-        (same || found.is_err()).then_some(found)
+        let found = found.map(|found| found.principal.is_believed(now).then_some(found));
+        match found {
+            Ok(Some(verified)) if same => Some(Ok(verified)),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        }
     }
 
     /// True when only an issuer can tell what a token is worth, and never said so.
@@ -374,44 +380,6 @@ impl Tokens {
             .await
     }
 
-    /// Asks once more about a token under which something goes on. When its issuer doesn't vouch for
-    /// the same any more, its principal is not believed from now on; when the issuer can't be asked,
-    /// not much longer.
-    pub(super) async fn confirm(&self, principal: &Principal, now: SystemTime) {
-        let Some(digest) = principal.asked_by() else {
-            return;
-        };
-        let mut providers = self.providers.iter();
-        let provider = providers.find(|provider| provider.issuer == *principal.issuer());
-        let Some((provider, token)) = provider.zip(self.held.get(digest)) else {
-            return;
-        };
-        let Some(introspector) = &provider.introspector else {
-            return;
-        };
-        let answer = self
-            .introspect(provider, introspector, token.expose())
-            .await;
-        match answer {
-            Ok(found)
-                if found.principal == *principal
-                    && found.principal.roles() == principal.roles() =>
-            {
-                principal.believe(
-                    *digest,
-                    introspection::believed_until(&found.principal, now),
-                );
-                self.held.keep(*digest, token.expose(), now);
-            }
-            Err(TokenError::Unavailable) => {}
-            _ => {
-                principal.disbelieve();
-                self.held.forget(digest);
-                self.cache.forget(digest);
-            }
-        }
-    }
-
     fn context<'a>(&'a self, provider: &'a Provider) -> Context<'a> {
         Context {
             config: &provider.config,
@@ -455,12 +423,15 @@ impl Provider {
         if !self.config.algorithms.contains(&token.algorithm) {
             return Err(TokenError::Algorithm);
         }
-        self.check_signature(token).await?;
-        claims::judge(context, &token.claims, token.is_access_token, now)
+        let key = self.check_signature(token).await?;
+        let verified = claims::judge(context, &token.claims, token.is_access_token, now)?;
+        verified.principal.vouched_by(key);
+        Ok(verified)
     }
 
-    /// Looks once more for keys when there is none that could have signed the token.
-    async fn check_signature(&self, token: &Token<'_>) -> Result<(), TokenError> {
+    /// The mark of the key that has signed the token. Looks once more for keys when there is none that
+    /// could have.
+    async fn check_signature(&self, token: &Token<'_>) -> Result<u64, TokenError> {
         let id = token.key_id.as_deref();
         let mut refused = TokenError::Unavailable;
         for fresh in [false, true] {
@@ -474,8 +445,8 @@ impl Provider {
                 refused = TokenError::Key;
                 continue;
             }
-            if keys.verifies((token.algorithm, id), token.signed, &token.signature) {
-                return Ok(());
+            if let Some(key) = keys.signer((token.algorithm, id), token.signed, &token.signature) {
+                return Ok(key);
             }
             refused = TokenError::Signature;
             if id.is_some() {

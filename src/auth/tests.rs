@@ -95,20 +95,13 @@ fn two_credentials_are_malformed_even_when_each_is_good() {
 #[test]
 fn what_is_no_key_is_malformed() {
     let long = format!("Bearer {}", "a".repeat(key::MAX_LENGTH + 1));
-    for value in [
-        "",
-        "Bearer",
-        "Bearer ",
-        "Bearer a b",
-        "Basic YTpi",
-        ALICE,
-        "Bearer \u{e9}",
-        &*long,
-        "Bearer\ta",
-        "Bearer a\tb",
-    ] {
+    for value in ["Bearer a b", "Bearer \u{e9}", &*long, "Bearer a\tb"] {
         let result = ask(&config(), &[("authorization", value)]);
         assert_eq!(result, Err(AuthError::Malformed), "{value:?}");
+    }
+    for value in ["", "Bearer", "Bearer ", "Basic YTpi", ALICE, "Bearer\ta"] {
+        let result = ask(&config(), &[("authorization", value)]);
+        assert_eq!(result, Err(AuthError::Scheme), "{value:?}");
     }
     assert_eq!(
         ask(&config(), &[("x-api-key", "")]),
@@ -142,7 +135,7 @@ fn anonymous_is_only_for_requests_without_any_credential() {
         Err(AuthError::Invalid)
     );
     let basic = ask(&config, &[("authorization", "Basic YTpi")]);
-    assert_eq!(basic, Err(AuthError::Malformed));
+    assert_eq!(basic, Err(AuthError::Scheme));
 }
 
 #[test]

@@ -349,11 +349,7 @@ impl Instance {
     /// # Errors
     /// [`CallError`]; it can be sent again then. A response to nothing is dropped without one.
     pub fn respond(&self, peer: PeerId, frame: &Frame) -> Result<(), CallError> {
-        let number = frame
-            .id()
-            .and_then(|id| std::str::from_utf8(id).ok()?.parse().ok());
-        let asked = number.and_then(|number| self.with_routes(|routes| routes.asked(peer, number)));
-        let (Some(number), Some(id)) = (number, asked) else {
+        let Some((number, id)) = self.question_of(peer, frame) else {
             return Ok(());
         };
         let size = frame.bytes().len() + id.len();

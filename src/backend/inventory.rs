@@ -183,7 +183,7 @@ impl Inventory {
     }
 
     /// Notes that the child is spoken to in a revision without a handshake.
-    pub(super) fn speak(&self, version: &str) {
+    pub fn speak(&self, version: &str) {
         let mut state = self.state.lock();
         if state.stateless.is_none() {
             state.stateless = Some(version.to_owned());

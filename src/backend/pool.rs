@@ -5,6 +5,7 @@
 //! processes run, those that are still ending included; an instance that served one session is
 //! never given to another.
 
+mod calm;
 pub mod keyed;
 mod lease;
 mod probe;
@@ -50,6 +51,7 @@ pub struct Backend {
     state: Mutex<State>,
     /// A start of a warm instance has come to its end.
     warmed: Notify,
+    calm: calm::Calm,
     /// Held while a common instance is started.
     starting: tokio::sync::Mutex<()>,
     eras: probe::Eras,
@@ -111,6 +113,7 @@ impl Backend {
             slots: Arc::new(Semaphore::new(config.max_instances)),
             state: Mutex::default(),
             warmed: Notify::new(),
+            calm: calm::Calm::default(),
             starting: tokio::sync::Mutex::default(),
             eras: probe::Eras::default(),
             seats: keyed::Seats::default(),
@@ -269,6 +272,7 @@ impl Backend {
         if !tenant.is_nobody() {
             return self.start(tenant).await;
         }
+        self.calm.disturb();
         loop {
             let warmed = self.warmed.notified();
             if let Some(instance) = self.warm_one() {
@@ -406,7 +410,14 @@ impl Backend {
     }
 
     async fn fill(self: Arc<Self>) {
-        while self.wants_warm() {
+        loop {
+            tokio::select! {
+                () = self.calm.wait() => {}
+                () = self.drain.draining() => {}
+            }
+            if !self.wants_warm() {
+                return;
+            }
             let nobody = Tenant::nobody();
             let started = tokio::select! {
                 started = self.start(&nobody) => started,

@@ -297,8 +297,10 @@ fn request(instance: &Arc<Instance>, frame: Frame) {
     };
     // An id of our own: what a client makes of the child's need not be the child's any more.
     let text = number.to_string();
-    if !peer.request(frame.rewritten(&[(Slot::Id, text.as_bytes())])) {
-        instance.with_routes(|routes| routes.forget(number));
+    // A peer that gives its call up at this question has refused it by that.
+    if !peer.request(frame.rewritten(&[(Slot::Id, text.as_bytes())]))
+        && instance.with_routes(|routes| routes.forget(number))
+    {
         instance.refuse_request(&id, -32601, "The client can't be asked that");
     }
 }

@@ -132,9 +132,9 @@ impl Routes {
             .map(|asked| asked.id.clone())
     }
 
-    /// Closes a request of the child.
-    pub fn forget(&mut self, number: u64) {
-        self.asked.remove(&number);
+    /// Closes a request of the child. False: it was closed, and so answered, before.
+    pub fn forget(&mut self, number: u64) -> bool {
+        self.asked.remove(&number).is_some()
     }
 
     /// Closes the request that the child takes back; whom it was put to, under which number.

@@ -100,6 +100,8 @@ impl Bridge {
             }),
             me: me.clone(),
         });
+        // What the gateway asks of its own has to say it as well.
+        bridge.instance.inventory().speak(era::MODERN);
         bridge.instance.attach(number, bridge.clone())?;
         Ok(bridge)
     }

@@ -44,7 +44,14 @@ pub(super) fn read(
             part.map_or(NamePart::Dns, |(_, part)| *part)
         }
     };
-    let roles = roles(&mut table, known);
+    let mut roles = roles(&mut table, known);
+    if name == NamePart::Dns {
+        // Case is of no account in names of hosts; those of certificates are read in small letters.
+        let lower = roles
+            .into_iter()
+            .map(|(name, roles)| (name.to_ascii_lowercase(), roles));
+        roles = lower.collect();
+    }
     if roles.is_empty() && !table.has("roles") {
         table.cx.report(
             Problem::warning("no certificate holds a role: who has one can do nothing")

@@ -3,12 +3,10 @@
 //! Owns the difference between "valid JSON" and "one message". It must never look inside what the
 //! gateway passes on.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use super::{
-    Frame, FrameError, Kind, compact, lex,
+    Frame, FrameError, Kind, Method, compact, lex,
     scan::{self, Outline, Rules},
     span::{MAX_LEN, Part, Span, Spans},
 };
@@ -72,17 +70,13 @@ fn message(bytes: Bytes, outline: Outline, rules: Rules) -> Result<Frame, FrameE
         rules,
     };
     let (kind, spans) = shape.check()?;
-    let unescaped_method = spans
-        .get(Part::Method)
-        .map(|span| span.of(&bytes))
-        .filter(|raw| memchr::memchr(b'\\', raw).is_some())
-        .and_then(lex::unescape)
-        .map(Arc::from);
+    let method = spans.get(Part::Method);
+    let method = method.map_or(Method::Plain, |span| Method::of(span.of(&bytes)));
     let frame = Frame {
         bytes,
         spans,
         kind,
-        unescaped_method,
+        method,
     };
     frame.checked_tokens(rules)
 }
@@ -95,8 +89,9 @@ struct Shape<'a> {
 
 impl Shape<'_> {
     fn check(mut self) -> Result<(Kind, Spans), FrameError> {
-        let version = self.raw(Part::Version).and_then(lex::unescape);
-        if version.as_deref() != Some("2.0") {
+        let version = self.raw(Part::Version);
+        let plain = version == Some(br#""2.0""#);
+        if !plain && version.and_then(lex::unescape).as_deref() != Some("2.0") {
             return Err(FrameError::NotMessage);
         }
         let kind = if self.has(Part::Method) {

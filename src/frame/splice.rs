@@ -61,7 +61,7 @@ impl Frame {
             bytes: out.freeze(),
             spans,
             kind: self.kind,
-            unescaped_method: self.unescaped_method.clone(),
+            method: self.method.clone(),
         }
     }
 

@@ -73,7 +73,7 @@ impl Frame {
             bytes: out.freeze(),
             spans,
             kind: self.kind,
-            unescaped_method: self.unescaped_method.clone(),
+            method: self.method.clone(),
         }
     }
 }

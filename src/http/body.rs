@@ -8,15 +8,14 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
+use http::{Response, header::CONTENT_LENGTH};
 use http_body::{Frame, SizeHint};
-use tokio::time::{Instant, Sleep};
 
 use crate::{
-    http::{event::Framing, guard::Busy, stateless::Live},
+    http::{event::Framing, guard::Busy, keep_alive::KeepAlive, stateless::Live},
     session::{
         Budget, Session,
         budget::{LARGE, Leaving, Spent},
@@ -123,6 +122,16 @@ impl http_body::Body for Body {
     }
 }
 
+/// What is answered to HEAD: all but the body. HTTP/1 drops it by itself; on HTTP/2 it would be sent,
+/// and clients take that for a breach of the protocol.
+pub(crate) fn head_only(mut response: Response<Body>) -> Response<Body> {
+    let length = http_body::Body::size_hint(response.body()).exact();
+    if let Some(length) = length.filter(|length| *length > 0) {
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
+    response.map(|_| Body::empty())
+}
+
 /// What stands before an event's number in its `id:`.
 #[derive(Debug, Clone)]
 pub(crate) enum EventIds {
@@ -136,12 +145,6 @@ pub(crate) enum EventIds {
 enum Piece {
     Small(Bytes),
     Large(Arc<Leaving>),
-}
-
-/// Says on a silent stream that it is there.
-pub(crate) struct KeepAlive {
-    timer: Pin<Box<Sleep>>,
-    last: Instant,
 }
 
 /// A lane as a stream of server-sent events.
@@ -263,46 +266,12 @@ impl Events {
     }
 }
 
-impl KeepAlive {
-    pub(crate) fn new() -> Self {
-        let now = Instant::now();
-        Self {
-            timer: Box::pin(tokio::time::sleep_until(now + KEEP_ALIVE)),
-            last: now,
-        }
-    }
-
-    /// Something else was sent.
-    pub(crate) fn moved(&mut self) {
-        self.last = Instant::now();
-    }
-
-    /// A comment when it is time for one.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        while self.timer.as_mut().poll(cx).is_ready() {
-            // The timer is set anew only here, not for every event.
-            let due = self.last + KEEP_ALIVE;
-            let now = Instant::now();
-            if due > now {
-                self.timer.as_mut().reset(due);
-                continue;
-            }
-            self.last = now;
-            self.timer.as_mut().reset(now + KEEP_ALIVE);
-            return Poll::Ready(Some(Bytes::from_static(b": keep-alive\n\n")));
-        }
-        Poll::Pending
-    }
-}
-
 impl Drop for Events {
     fn drop(&mut self) {
         self.session.detach(self.claim);
     }
 }
 
-/// A silent stream says this often that it is there: proxies cut what is silent for a minute.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Taken from a lane at once, bytes.
 const CHUNK: usize = 64 * 1024;
 /// How long a client shall wait before it resumes, milliseconds.

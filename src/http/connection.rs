@@ -5,8 +5,7 @@
 
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
-use http::{HeaderValue, Method, Request, Response, header::CONTENT_LENGTH};
-use http_body::Body as _;
+use http::{Request, Response};
 use hyper::{body::Incoming, rt::Executor, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -53,15 +52,10 @@ where
             let activity = Activity::new();
             let io = TokioIo::new(Guarded::http2(io, &limits, activity.clone()));
             let (recorder, client) = (server.clone(), ends.peer.ip());
-            let service = service_fn(move |request: Request<Incoming>| {
+            let service = service_fn(move |request| {
                 let busy = activity.begin();
-                let heads = request.method() == Method::HEAD;
                 let answer = answer(server.clone(), ends.clone(), request);
-                async move {
-                    let response = answer.await?;
-                    let response = if heads { bare(response) } else { response };
-                    Ok::<_, Infallible>(response.map(|body| body.with(busy)))
-                }
+                async move { Ok::<_, Infallible>(answer.await?.map(|body| body.with(busy))) }
             });
             let connection = pin!(http2(closing.clone()).serve_connection(io, service));
             let ended = until_closed(connection, closing, |c| c.graceful_shutdown()).await;
@@ -91,19 +85,6 @@ where
         tracing::debug!(%error, "connection ended");
     }
     ended
-}
-
-/// The response to HEAD: the head that GET would get, and nothing behind it (RFC 9110, 9.3.2). On
-/// HTTP/1.1 hyper sees to that itself.
-fn bare(mut response: Response<Body>) -> Response<Body> {
-    if let Some(length) = response.body().size_hint().exact() {
-        let length = HeaderValue::from(length);
-        response
-            .headers_mut()
-            .entry(CONTENT_LENGTH)
-            .or_insert(length);
-    }
-    response.map(|_| Body::empty())
 }
 
 /// True when a head was so large that HTTP/2 itself ended the connection over it. Only the words of

@@ -22,7 +22,7 @@ use crate::{
     auth::{self, AuthError, jwt::TokenError, mtls::Certificate},
     http::{
         Served, Server, Snapshot,
-        body::Body,
+        body::{self, Body},
         metadata, origin,
         pace::Pace,
         record::{self, Sender},
@@ -71,6 +71,7 @@ pub(crate) async fn exchange(
 ) -> Response<Body> {
     let snapshot = server.snapshot();
     let open = Route::of(request.uri().path()) == Route::WellKnown;
+    let bodiless = request.method() == Method::HEAD;
     let mut sender = Sender {
         client: ends.peer.ip(),
         principal: None,
@@ -96,7 +97,10 @@ pub(crate) async fn exchange(
     } else if let Some(origin) = cors {
         origin::allow(&mut response, origin);
     }
-    response
+    match bodiless {
+        true => body::head_only(response),
+        false => response,
+    }
 }
 
 /// Throttling comes before route, role, session and envelope. Only the message says how its refusal

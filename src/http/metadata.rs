@@ -115,10 +115,9 @@ impl Metadata {
 
     /// The `WWW-Authenticate` value of a 401.
     ///
-    /// `error="invalid_token"` stands in it only when a credential was sent (RFC 6750, 3.1).
+    /// `error="invalid_token"` stands in it only when a key or token was sent.
     pub(crate) fn challenge(&self, route: Route<'_>, error: AuthError) -> HeaderValue {
-        let sent = !matches!(error, AuthError::Missing | AuthError::Nameless);
-        let error = match sent {
+        let error = match error.is_about_a_token() {
             true => ", error=\"invalid_token\"",
             false => "",
         };
@@ -270,6 +269,24 @@ mod tests {
             "Bearer realm=\"gatehouse\", error=\"invalid_token\", \
              resource_metadata=\"https://h.example/.well-known/oauth-protected-resource/gate/m/sse\""
         );
+    }
+
+    #[test]
+    fn who_showed_no_token_is_not_told_that_it_is_bad() {
+        let metadata = metadata("https://h.example");
+        let says = |error| {
+            let challenge = metadata.challenge(Route::Backend("m", Endpoint::Mcp), error);
+            challenge.to_str().unwrap().contains("error=")
+        };
+        for none in [
+            AuthError::Missing,
+            AuthError::Scheme,
+            AuthError::Nameless,
+            AuthError::CertificateExpired,
+        ] {
+            assert!(!says(none), "{none}");
+        }
+        assert!(says(AuthError::Malformed) && says(AuthError::Expired));
     }
 
     #[test]

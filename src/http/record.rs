@@ -10,7 +10,7 @@ use crate::{
     frame::Frame,
     http::{Server, exchange::Granted, reject::Rejection, send::Refusal},
     limit::Strangers,
-    policy::Permit,
+    policy::{Denied, Permit},
     principal::Principal,
     session::Session,
 };
@@ -24,6 +24,9 @@ pub(super) async fn admit(
     if !granted.log().is_on() {
         return Ok(Pending::nothing());
     }
+    if let Some(denied) = permit.denied() {
+        return feigned(granted, session, permit.asked(), denied).await;
+    }
     let admitted = {
         let message = Message::of(permit.frame());
         let rule = permit.rule().map(|rule| &**rule);
@@ -35,6 +38,31 @@ pub(super) async fn admit(
         granted.log().admit(&event)
     };
     admitted.await
+}
+
+/// Records a request that is denied, and whose child is asked something else. It waits for the log as
+/// one that is let through.
+async fn feigned(
+    granted: &Granted,
+    session: Option<&Session>,
+    asked: &Frame,
+    denied: &Denied,
+) -> Result<Pending, Unrecorded> {
+    let code = match denied {
+        // The revision without sessions has one code for all that isn't there.
+        Denied::Resource(_) if session.is_none() => -32602,
+        denied => denied.code(),
+    };
+    let decided = {
+        let message = Message::of(asked);
+        granted.log().decide(&Event {
+            decision: Some(Decision::Deny),
+            rule: Some("policy"),
+            status: Some(Status::Error(i64::from(code))),
+            ..message.event(granted, session, Name::Denied)
+        })
+    };
+    decided.await.map(|()| Pending::nothing())
 }
 
 /// Records a notification that is let through. It has an outcome only when it isn't delivered.

@@ -34,7 +34,8 @@ impl<'a> Route<'a> {
         if path == "/healthz" {
             return Self::Health;
         }
-        if path.contains("/.well-known/") || OAUTH.contains(&path) {
+        let oauth = OAUTH.contains(&path.strip_suffix('/').unwrap_or(path));
+        if path.contains("/.well-known/") || oauth {
             return Self::WellKnown;
         }
         let path = path.strip_prefix('/').unwrap_or_default();
@@ -57,6 +58,22 @@ const OAUTH: [&str; 3] = ["/authorize", "/token", "/register"];
 #[cfg(test)]
 mod tests {
     use super::{Endpoint, Route};
+
+    #[test]
+    fn what_an_authorization_server_would_have_is_not_here() {
+        for path in [
+            "/authorize",
+            "/token/",
+            "/register",
+            "/a/mcp/.well-known/x",
+            "/.well-known/",
+        ] {
+            assert_eq!(Route::of(path), Route::WellKnown, "{path}");
+        }
+        for path in ["/authorize//", "/authorize/x", "/a/token", "/.well-known"] {
+            assert_eq!(Route::of(path), Route::Unknown, "{path}");
+        }
+    }
 
     #[test]
     fn a_path_has_one_spelling() {

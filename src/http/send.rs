@@ -214,9 +214,13 @@ pub(crate) async fn pass(
     frame: Frame,
     (place, listed): (bool, &Listed),
 ) -> Result<(Permit, Admitted), Refusal> {
-    let permit = check(granted, session, frame, listed);
-    let permit = permit.map_err(|denied| beyond(granted, session, denied))?;
-    let frame = permit.frame();
+    let unsaid = place && granted.access.is_for_child_to_say(&frame, listed);
+    let asked = unsaid.then(|| frame.clone());
+    let permit = match (check(granted, session, frame, listed), asked) {
+        (Ok(permit), _) => permit,
+        (Err(denied), asked) => feign(granted, session, asked, denied)?,
+    };
+    let frame = permit.asked();
     if let Some(session) = session {
         let cleared = session.cleared(frame).await;
         cleared.map_err(|withheld| Refusal::Withheld(unknown(withheld)))?;
@@ -232,6 +236,23 @@ pub(crate) async fn pass(
     let recorded = record::admit(granted, session, &permit).await;
     let pending = recorded.map_err(|_| Refusal::Unrecorded)?;
     Ok((permit, Admitted { slot, pending }))
+}
+
+/// What is hidden, where only the child could say of it that it isn't there: it goes the way of what
+/// isn't.
+fn feign(
+    granted: &Granted,
+    session: Option<&Session>,
+    asked: Option<Frame>,
+    denied: Denied,
+) -> Result<Permit, Refusal> {
+    match (beyond(granted, session, denied), asked) {
+        (Refusal::Denied(denied), Some(asked)) => {
+            let permit = granted.access.feign(asked, denied.clone());
+            permit.ok_or(Refusal::Denied(denied))
+        }
+        (refusal, _) => Err(refusal),
+    }
 }
 
 /// What policy denies, which for the bearer of a token may be a matter of scope. Clients of HTTP+SSE
@@ -330,9 +351,18 @@ async fn tell(granted: &Granted, session: &Session, frame: Frame) -> Result<(), 
     Ok(())
 }
 
-/// A response to what the child asked.
-pub(crate) fn response(session: &Session, frame: &Frame) -> Result<(), Rejection> {
-    session.respond(frame).map_err(refused)
+/// A response to what the child asked. That may come, once; what answers nothing goes nowhere, and is
+/// counted as any other message that nobody asked for.
+pub(crate) fn response(
+    granted: &Granted,
+    session: &Session,
+    frame: &Frame,
+) -> Result<(), Rejection> {
+    if session.awaits(frame) {
+        return session.respond(frame).map_err(refused);
+    }
+    let counted = granted.throttle().and_then(|()| granted.count(None));
+    counted.map_err(|limited| Rejection::Rate(None, limited.retry_after))
 }
 
 /// Any message, where what goes wrong is told on its lane.
@@ -356,12 +386,12 @@ pub(crate) async fn any(
         }
         // There is nobody to tell.
         Kind::Notification => drop(notification(granted, session, frame).await),
-        Kind::Result | Kind::Error => drop(response(session, &frame)),
+        Kind::Result | Kind::Error => drop(response(granted, session, &frame)),
     }
 }
 
 /// The tool that a request calls.
-fn tool_of(frame: &Frame) -> Option<Cow<'_, str>> {
+pub(super) fn tool_of(frame: &Frame) -> Option<Cow<'_, str>> {
     if frame.method() == "tools/call" {
         frame.name()
     } else {

@@ -92,7 +92,7 @@ pub(crate) async fn post(
                 return Ok(send::notification(&granted, &session, frame).await);
             }
             Kind::Result | Kind::Error => {
-                return send::response(&session, &frame).map(|()| accepted());
+                return send::response(&granted, &session, &frame).map(|()| accepted());
             }
         },
         Err(Refused {

@@ -20,14 +20,20 @@ mod translate;
 mod turn;
 mod wants;
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{HeaderMap, Response};
+use tokio::time::Sleep;
 
 pub(crate) use self::{circle::Circles, reply::Live, table::Stateless};
 use self::{
     dispatch::Admission,
-    envelope::{Declared, Fault},
+    envelope::Fault,
     reply::{Answer, End, First, Held, Reply},
 };
 use crate::{
@@ -58,7 +64,7 @@ pub(crate) fn names_modern(headers: &HeaderMap) -> bool {
 /// `POST /{backend}/mcp`.
 pub(crate) async fn post(
     granted: Granted,
-    headers: &HeaderMap,
+    headers: HeaderMap,
     accepts: Accepts,
     frame: Frame,
 ) -> Result<Response<Body>, Rejection> {
@@ -84,21 +90,46 @@ pub(crate) async fn post(
         return Err(Rejection::NotAcceptable);
     }
     let id = frame.id_bytes().unwrap_or_default();
-    let granted = Arc::new(granted);
+    // By its status a client tells a server that can't start from one of another era.
+    let discovers = frame.method() == "server/discover";
+    let mut sent = Box::pin(send_on(Arc::new(granted), headers, frame, accepts.stream));
+    // One wait for all of it: for an instance that starts, and for the child's first word.
+    let mut silence = pin!(tokio::time::sleep(SILENCE));
+    let sent = tokio::select! {
+        biased;
+        sent = &mut sent => sent,
+        () = &mut silence, if accepts.stream && !discovers => {
+            let arriving = async move { sent.await.map_err(|stop| refusal::message(&id, &stop)) };
+            return Ok(event_response(Body::live(Live::arriving(Box::pin(arriving)))));
+        }
+    };
+    match sent {
+        Ok(held) => Ok(wait(held, accepts, silence).await),
+        Err(Stop::Draining) => Err(Rejection::Draining),
+        Err(stop) => Ok(refusal::stopped(&id, &stop)),
+    }
+}
+
+/// Takes a request to where it is answered. What stops it was recorded.
+async fn send_on(
+    granted: Arc<Granted>,
+    headers: HeaderMap,
+    frame: Frame,
+    streams: bool,
+) -> Result<Held, Stop> {
     // Only what is refused is looked at again; the bytes are shared.
     let kept = frame.clone();
-    match admit(&granted, headers, frame).await {
+    match admit(&granted, &headers, frame).await {
         Ok(admission) => {
-            let reply = Reply::new(accepts.stream);
-            match Box::pin(dispatch::run(&granted, headers, admission, reply)).await {
-                Ok(held) => Ok(wait(held, accepts).await),
-                Err(fault) => Ok(refusal::response(&id, &fault)),
-            }
+            let reply = Reply::new(streams);
+            let run = dispatch::run(&granted, &headers, admission, reply);
+            run.await.map_err(Stop::Fault)
         }
-        Err(Stop::Draining) => Err(Rejection::Draining),
+        // What wasn't looked at is recorded as any other request while the gateway drains.
+        Err(Stop::Draining) => Err(Stop::Draining),
         Err(stop) => {
             refusal::record(&granted, &kept, &stop);
-            Ok(refusal::stopped(&id, &stop))
+            Err(stop)
         }
     }
 }
@@ -124,55 +155,51 @@ async fn admit(
     counted.map_err(|limited| Stop::Refusal(Refusal::Limited(limited)))?;
     let declared = envelope::check(headers, &frame).map_err(Stop::Fault)?;
     let parked = dispatch::parked(granted, &frame);
-    let asked = (!granted.access.lists_for(&frame).is_empty()).then(|| frame.clone());
+    // Before anything is decided: neither a rule nor a limit may tell what isn't there from what is
+    // hidden. What is parked was there.
+    let lists = match parked {
+        None => granted.access.lists_for(&frame),
+        Some(_) => &[],
+    };
+    let found = match lists {
+        [] => Ok(Listed::unknown()),
+        lists => Box::pin(dispatch::listed(granted, declared.capabilities, lists)).await,
+    };
+    let (listed, unavailable) = match found {
+        Ok(listed) => (listed, None),
+        Err(fault) => (Listed::unknown(), Some(fault)),
+    };
+    let kept = unavailable.as_ref().map(|_| frame.clone());
     // A parked call keeps its place.
-    let listed = Listed::unknown();
     let passed = send::pass(granted, None, frame, (parked.is_none(), &listed)).await;
-    let (permit, admitted) = match passed {
-        Ok(passed) => passed,
-        Err(refusal) => {
-            let refusal = unless_absent(granted, declared, asked, refusal).await;
-            return Err(Stop::Refusal(refusal));
+    let (permit, admitted) = match (passed, &unavailable, kept) {
+        (Ok(passed), ..) => passed,
+        // Nor may a rule while no child can say what there is.
+        (Err(Refusal::Denied(Denied::Rule(_))), Some(fault), Some(frame)) => {
+            let counted = granted.count(send::tool_of(&frame).as_deref());
+            counted.map_err(|limited| Stop::Refusal(Refusal::Limited(limited)))?;
+            return Err(Stop::Fault(fault.clone()));
         }
+        (Err(refusal), ..) => return Err(Stop::Refusal(refusal)),
     };
     Ok(Admission {
         declared,
         parked,
         permit,
         admitted,
+        unavailable,
     })
-}
-
-/// Neither a rule nor a limit may tell what isn't there from what is hidden.
-async fn unless_absent(
-    granted: &Granted,
-    declared: Declared,
-    asked: Option<Frame>,
-    refusal: Refusal,
-) -> Refusal {
-    let by_rule = matches!(refusal, Refusal::Denied(Denied::Rule(_)));
-    let limited = matches!(refusal, Refusal::Limited(_));
-    let Some(frame) = asked.filter(|_| by_rule || limited) else {
-        return refusal;
-    };
-    let absent = match Box::pin(dispatch::absent(granted, declared.capabilities, &frame)).await {
-        Ok(absent) => absent,
-        // Denied it is in any case.
-        Err(_) if by_rule => granted.access.lacks(&frame, &Listed::nothing()),
-        // What is shown is refused for want of a server then, limit or not.
-        Err(_) => None,
-    };
-    absent.map_or(refusal, Refusal::Denied)
 }
 
 /// Waits for what comes first; after a while of silence it becomes a stream, so that proxies and
 /// clients see that it lives.
-async fn wait(held: Held, accepts: Accepts) -> Response<Body> {
+async fn wait(held: Held, accepts: Accepts, silence: Pin<&mut Sleep>) -> Response<Body> {
     if accepts.json {
         let first = poll_fn(|cx| held.reply.poll_first(cx));
-        let first = match accepts.stream {
-            true => tokio::time::timeout(SILENCE, first).await.ok(),
-            false => Some(first.await),
+        let first = tokio::select! {
+            biased;
+            first = first => Some(first),
+            () = silence, if accepts.stream => None,
         };
         if let Some(First::End(end)) = first {
             return whole(end);

@@ -66,7 +66,7 @@ pub(crate) async fn post(
     drop(body);
     // What is rarer than a call in a session is boxed: a request's future is made and moved for each.
     if stateless::claims(&parts.headers, &frame) {
-        return Box::pin(stateless::post(granted, &parts.headers, accepts, frame)).await;
+        return Box::pin(stateless::post(granted, parts.headers, accepts, frame)).await;
     }
     let head = head?;
     if frame.method() == "initialize" && frame.kind() == Kind::Request {
@@ -83,7 +83,9 @@ pub(crate) async fn post(
     match frame.kind() {
         Kind::Request => request_in(&granted, &session, accepts, frame).await,
         Kind::Notification => Ok(send::notification(&granted, &session, frame).await),
-        Kind::Result | Kind::Error => send::response(&session, &frame).map(|()| accepted()),
+        Kind::Result | Kind::Error => {
+            send::response(&granted, &session, &frame).map(|()| accepted())
+        }
     }
 }
 

@@ -140,6 +140,7 @@ impl Access {
                 frame,
                 prune: Prune::nothing(),
                 passed: Passed::default(),
+                feigned: None,
             });
         }
         if !inner.filter.methods.permits(frame.method()) {
@@ -160,6 +161,7 @@ impl Access {
             frame,
             prune,
             passed,
+            feigned: None,
         })
     }
 

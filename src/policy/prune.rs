@@ -24,6 +24,8 @@ enum Change {
     /// An error about a resource says no more than that there is none: what its child doesn't
     /// have is answered as what is hidden.
     Missing(String),
+    /// Whatever the answer, it is this denial.
+    Denial(Denied),
 }
 
 /// The lists that a server has.
@@ -67,6 +69,11 @@ impl Prune {
         Self(Some(Box::new(Change::Missing(uri.to_owned()))))
     }
 
+    /// For a request that is sent in the place of one that was denied.
+    pub(super) fn to_denial(denied: Denied) -> Self {
+        Self(Some(Box::new(Change::Denial(denied))))
+    }
+
     /// The answer without what must not be seen.
     ///
     /// # Errors
@@ -77,14 +84,16 @@ impl Prune {
                 let result = prune(result, *list, access).ok_or(Unreadable)?;
                 Ok(answer.rewritten(&[(Slot::Result, &result)]))
             }
-            (Some(Change::Missing(uri)), None) => {
-                let id = answer.id().unwrap_or_default();
-                let error = Denied::Resource(uri.clone()).response(id);
-                Frame::from_child(error).map_err(|_| Unreadable)
-            }
+            (Some(Change::Missing(uri)), None) => denial(&Denied::Resource(uri.clone()), &answer),
+            (Some(Change::Denial(denied)), _) => denial(denied, &answer),
             _ => Ok(answer),
         }
     }
+}
+
+fn denial(denied: &Denied, answer: &Frame) -> Result<Frame, Unreadable> {
+    let id = answer.id().unwrap_or_default();
+    Frame::from_child(denied.response(id)).map_err(|_| Unreadable)
 }
 
 impl List {

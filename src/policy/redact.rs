@@ -3,15 +3,18 @@
 //! Owns the search through string values of a message on its bytes, without a tree. Strings are
 //! searched as they read, so that `\u0041` is an A; the patterns are applied in their order, each
 //! to what the one before left. Keys of objects stay, or the shape of a result would change;
-//! numbers stay; base64 is text like any other and is not decoded. Text that a child spreads over
+//! numbers stay; so do the words of the protocol itself (`place`); base64 is text like any other and
+//! is not decoded. Text that a child spreads over
 //! several strings is several texts. Invariant: a string that no pattern matches leaves byte for
 //! byte as it came, and a message that can't be searched doesn't leave at all.
 
+mod place;
 #[cfg(test)]
 mod tests;
 
 use std::{borrow::Cow, ops::Range, sync::Arc};
 
+use self::place::{Part, Place};
 use crate::{
     frame::{Frame, Slot, quote, unescape},
     policy::{
@@ -69,12 +72,16 @@ impl Redactions {
         let Some(redactions) = &self.0 else {
             return Ok(frame);
         };
-        let (slot, part) = if let Some(result) = frame.result() {
-            (Slot::Result, result)
+        let (slot, kind, part) = if let Some(result) = frame.result() {
+            (Slot::Result, Part::Result, result)
         } else if let Some(error) = frame.error() {
-            (Slot::Error, error)
+            (Slot::Error, Part::Error, error)
         } else if let Some(params) = frame.params() {
-            (Slot::Params, params)
+            let kind = match frame.method() {
+                "notifications/message" => Part::Log,
+                _ => Part::Params,
+            };
+            (Slot::Params, kind, params)
         } else {
             return Ok(frame);
         };
@@ -84,7 +91,7 @@ impl Redactions {
             .or_else(|| agreed_version(&frame))
             .and_then(|token| within(part, token));
         let pass = Pass::new(redactions, part.len());
-        match pass.redacted(part, kept)? {
+        match pass.redacted((kind, part), kept)? {
             Some(text) => Ok(frame.rewritten(&[(slot, &text)])),
             None => Ok(frame),
         }
@@ -103,7 +110,7 @@ impl Redactions {
         };
         let kept = version_in(result).and_then(|version| within(result, version));
         let pass = Pass::new(redactions, result.len());
-        let redacted = pass.redacted(result, kept)?;
+        let redacted = pass.redacted((Part::Result, result), kept)?;
         Ok(redacted.map_or(Cow::Borrowed(result), Cow::Owned))
     }
 }
@@ -131,24 +138,30 @@ impl<'a> Pass<'a> {
     /// `kept` stays.
     fn redacted(
         mut self,
-        part: &[u8],
+        (kind, part): (Part, &[u8]),
         kept: Option<Range<usize>>,
     ) -> Result<Option<Vec<u8>>, Unreadable> {
         if self.is_clear(part) {
             return Ok(None);
         }
         let mut out = Vec::new();
+        let mut place = Place::new(part, kind);
         let (mut copied, mut at) = (0, 0);
         while let Some(found) = memchr::memchr(b'"', &part[at..]) {
             let start = at + found;
             let end = scan::string_end(part, start).ok_or(Unreadable)?;
+            place.pass(&part[at..start]);
             at = end;
-            let is_key = part.get(end) == Some(&b':');
-            if is_key || kept.as_ref().is_some_and(|kept| kept.start == start) {
+            if part.get(end) == Some(&b':') {
+                place.enter(start..end);
+                continue;
+            }
+            if kept.as_ref().is_some_and(|kept| kept.start == start) {
                 continue;
             }
             let text = unescape(&part[start..end]).ok_or(Unreadable)?;
-            let Some(replaced) = self.replaced(&text)? else {
+            let replaced = self.replaced(&text)?;
+            let Some(replaced) = replaced.filter(|_| !place.keeps(&text)) else {
                 continue;
             };
             out.extend_from_slice(&part[copied..start]);

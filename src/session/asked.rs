@@ -30,6 +30,11 @@ impl Asked {
         self.0.remove(id).map(|(pending, _)| pending)
     }
 
+    /// True when no question waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Questions that were put before `before`.
     fn overdue(&mut self, before: Instant) -> Vec<Pending> {
         let over = self.0.extract_if(.., |_, (_, since)| *since <= before);
@@ -109,7 +114,7 @@ impl Session {
         let Some(before) = now.checked_sub(timeout) else {
             return;
         };
-        let over = self.state.lock().asked.overdue(before);
+        let over = self.state.look().asked.overdue(before);
         for pending in over {
             pending.finish(Outcome::new(Status::TimedOut));
         }

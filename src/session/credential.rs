@@ -4,18 +4,21 @@
 //! credential is. Invariant: a session's principal never changes; what he may do follows the
 //! credential that lasts longest.
 
+use std::time::SystemTime;
+
 use crate::{policy::Access, principal::Principal, session::Session};
 
 impl Session {
-    /// Takes over what the session's principal has shown with a request, unless it ends before what
-    /// was shown already.
+    /// Takes over what the session's principal has shown with a request, unless what was shown already
+    /// is still good, and will be for longer.
     pub(crate) fn renew(&self, principal: &Principal, access: &Access) {
         if !principal.is_renewable() {
             return;
         }
         let mut state = self.state.lock();
         let known = &state.credential;
-        if known.is_identical(principal) || known.expires() > principal.expires() {
+        let outlasts = known.outlasts(principal) && !known.expired(SystemTime::now());
+        if known.is_identical(principal) || outlasts {
             return;
         }
         state.credential = principal.clone();

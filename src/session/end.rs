@@ -10,7 +10,9 @@ use tokio::time::Instant;
 use crate::{
     audit::{Decision, Event, Name, Outcome, Status},
     backend::{Call, Failure},
-    session::{Config, EndReason, REPLAY_AGE, SendError, Session, Starting, Transport, peer},
+    session::{
+        Config, EndReason, REPLAY_AGE, SendError, Session, Starting, State, Transport, peer,
+    },
 };
 
 impl Session {
@@ -113,7 +115,7 @@ impl Session {
     }
 
     fn overdue(&self, now: Instant, config: &Config) -> Option<EndReason> {
-        let mut state = self.state.lock();
+        let mut state = self.state.look();
         if state.credential.expired(SystemTime::now()) {
             if !state.credential.is_renewable() {
                 return Some(EndReason::Principal);
@@ -151,6 +153,12 @@ impl Session {
         if let Some(before) = now.checked_sub(REPLAY_AGE) {
             state.streams.forget(before);
         }
+        // Nothing here comes to its time soon unless somebody is at it.
+        let quiet = state.is_quiet() && !self.is_bridged();
+        let (rest, idle) = (REST, state.last_used + config.idle_timeout);
+        if quiet && (busy || now + rest <= idle) {
+            self.state.rest(&state, now, rest);
+        }
         None
     }
 
@@ -178,6 +186,17 @@ impl Session {
         }
     }
 }
+
+impl State {
+    /// True when only somebody who takes the lock can make it be over, or its idle time.
+    fn is_quiet(&self) -> bool {
+        let waits = !self.calls.is_empty() || self.starting.is_some() || !self.asked.is_empty();
+        !waits && self.broken.is_none() && !self.credential.ends() && self.streams.is_quiet()
+    }
+}
+
+/// So long a session that is quiet may be passed over.
+const REST: Duration = Duration::from_secs(10);
 
 /// A POST that has heard nothing for so long becomes a stream.
 const SILENCE: Duration = Duration::from_secs(10);

@@ -26,6 +26,7 @@ use crate::{
         Asked, Bounds, Budget, Config, EndReason, Session, SessionId, State, Streams, Transport,
         Upstream,
         streams::{Attached, Reading, STANDING},
+        watched::Watched,
     },
 };
 
@@ -180,7 +181,15 @@ impl Table {
 
     fn sweep_once(&self, now: Instant) {
         let config = *self.config.read();
-        for session in self.all() {
+        let stirred = |session: &&Arc<Session>| !session.state.is_at_rest(now);
+        let sessions: Vec<_> = self
+            .sessions
+            .read()
+            .values()
+            .filter(stirred)
+            .cloned()
+            .collect();
+        for session in sessions {
             session.sweep(now, &config);
         }
         self.budget.sweep(now);
@@ -296,23 +305,26 @@ fn make(table: &Arc<Table>, id: SessionId, principal: Principal, opening: Openin
         backend: opening.lease.backend().clone(),
         upstream: Upstream::new(opening.lease.instance().clone()),
         own: opening.lease.is_own(),
-        state: Mutex::new(State {
-            streams: Streams::new(bounds),
-            calls: HashMap::new(),
-            access: opening.access,
-            credential: principal,
-            version: None,
-            begun: false,
-            ready: false,
-            greeting: false,
-            agreed: false,
-            starting: None,
-            last_used: now,
-            broken: None,
-            lease: Some(opening.lease),
-            asked: Asked::default(),
-            ended: None,
-        }),
+        state: Watched::new(
+            State {
+                streams: Streams::new(bounds),
+                calls: HashMap::new(),
+                access: opening.access,
+                credential: principal,
+                version: None,
+                begun: false,
+                ready: false,
+                greeting: false,
+                agreed: false,
+                starting: None,
+                last_used: now,
+                broken: None,
+                lease: Some(opening.lease),
+                asked: Asked::default(),
+                ended: None,
+            },
+            now,
+        ),
         table: Arc::downgrade(table),
         me: me.clone(),
     })

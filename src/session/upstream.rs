@@ -65,6 +65,14 @@ impl Upstream {
         }
     }
 
+    /// As [`Instance::awaits`].
+    pub(super) fn awaits(&self, peer: PeerId, frame: &Frame) -> bool {
+        match self.bridge() {
+            None => self.direct.awaits(peer, frame),
+            Some(bridge) => bridge.awaits(frame),
+        }
+    }
+
     /// As [`Instance::respond`].
     pub(super) fn respond(&self, peer: PeerId, frame: &Frame) -> Result<(), CallError> {
         match self.bridge() {

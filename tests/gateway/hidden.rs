@@ -194,6 +194,8 @@ async fn without_a_session_too_what_is_hidden_is_what_was_never_there() {
     let rig = Rig::start(CONFIG).await;
     let rita = Modern::new(&rig, "m", READER);
     let tool = |name: &str| json!({"name": name, "arguments": {}});
+    // An instance that takes long to start would make a stream of the first answer.
+    assert_eq!(rita.text("echo", json!({"text": "a"})).await, "a");
     let hidden = rita.request("tools/call", tool("pid")).await;
     let absent = rita.request("tools/call", tool("eee")).await;
     assert_eq!(hidden.json()["error"]["code"], -32602, "{hidden:?}");

@@ -484,8 +484,8 @@ async fn every_token_that_is_not_good_is_the_same_401_and_leaves_its_reason() {
 #[tokio::test]
 async fn a_claim_grants_no_role_by_accident() {
     let issuer = Issuer::new(ISSUER);
-    let roles =
-        "[roles.anonymous]\n\"*\" = {}\n[roles.\"*\"]\n\"*\" = {}\n[roles.all]\n\"*\" = {}\n";
+    let roles = "[roles.anonymous]\n\"*\" = {}\n[roles.\"*\"]\n\"*\" = {}\n[roles.all]\n\"*\" = {}\n\
+                 [roles.offline_access]\n\"*\" = {}\n";
     let config = format!("{LOGGED}{}{ROLES}{roles}", issuer.config(""));
     let rig = Rig::start(&config).await;
     let body = crate::rig::mcp::initialize("2025-11-25").to_string();
@@ -506,6 +506,7 @@ async fn a_claim_grants_no_role_by_accident() {
         Value::Null,
         json!(" "),
         json!("openid profile"),
+        json!("openid offline_access"),
     ] {
         let mut claims = issuer.claims("sub-1", "");
         claims["scope"] = scope.clone();
@@ -521,7 +522,7 @@ async fn a_claim_grants_no_role_by_accident() {
         "event": "denied", "rule": "insufficient_scope", "status": "403", "principal": "sub-1",
         "auth": "jwt", "backend": "m",
     });
-    noted(&rig, 16, refused).await;
+    noted(&rig, 17, refused).await;
     for scope in [
         json!("reader"),
         json!("x reader"),

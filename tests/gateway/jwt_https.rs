@@ -8,7 +8,7 @@ use crate::rig::{
     Rig,
     authority::Authority,
     events_log::{LOGGED, noted},
-    issuer::{Documents, Issuer, whole},
+    issuer::{Documents, Issuer, Silence, whole},
     mcp::initialize,
     soon,
 };
@@ -122,4 +122,33 @@ async fn a_certificate_for_another_name_is_no_issuers() {
         json!({"event": "auth.failed", "rule": "issuer_unavailable"}),
     )
     .await;
+}
+
+#[tokio::test]
+async fn an_issuer_that_falls_silent_is_given_up_and_asked_again() {
+    let authority = Authority::new();
+    let given_up = async |silence| {
+        let documents = documents(&authority).await;
+        let issuer = Issuer::new(&documents.url);
+        documents.put("/keys", &issuer.keys());
+        documents.silence(Some(silence));
+        let rig = start(&documents.url, &authority.path("ca.pem")).await;
+        let token = issuer.token("ann", "reader");
+        let body = initialize("2025-11-25").to_string();
+        let reply = rig.client().post("/m/mcp", &token, &[], body).await;
+        reply.assert_refused(503, "issuer_unavailable");
+        assert!(reply.header("retry-after").is_some(), "{reply:?}");
+        let refused =
+            json!({"event": "auth.failed", "rule": "issuer_unavailable", "status": "503"});
+        noted(&rig, 1, refused).await;
+        // Whoever waited for it for ever would never ask again.
+        documents.silence(None);
+        let answered = async { while opens(&rig, &token).await != 200 {} };
+        soon("keys after a silence", answered).await;
+    };
+    tokio::join!(
+        given_up(Silence::AtOnce),
+        given_up(Silence::BeforeTheAnswer),
+        given_up(Silence::InTheAnswer),
+    );
 }

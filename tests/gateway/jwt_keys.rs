@@ -6,7 +6,9 @@ use crate::rig::{
     Rig,
     events_log::{LOGGED, noted},
     issuer::{Documents, Issuer, whole},
-    mcp::{Mcp, initialize},
+    mcp::{Mcp, initialize, tool_call},
+    modern::Modern,
+    soon,
 };
 
 const REST: &str = r#"
@@ -328,4 +330,62 @@ async fn a_token_that_only_its_issuer_can_read_is_asked_about_once() {
             "{text}"
         );
     }
+}
+
+#[tokio::test]
+async fn streams_under_a_key_that_was_taken_away_end_and_others_go_on() {
+    let documents = Documents::start().await;
+    let issuer = Issuer::new("https://login.example");
+    documents.put("/keys", &issuer.keys());
+    let rig = start(&issuer.name, &format!("jwks = \"{}/keys\"", documents.url)).await;
+    let mut claims = issuer.claims("ann", "reader");
+    // Who has the key gives his tokens any end he likes.
+    claims["exp"] = json!(crate::rig::issuer::now() + 1_000_000_000);
+    let stolen = issuer.sign(&claims);
+    let other = |subject| {
+        let claims = issuer.claims(subject, "reader").to_string();
+        issuer.sign_text(r#"{"alg":"ES256","kid":"ec","typ":"at+jwt"}"#, &claims)
+    };
+    let mcp = Mcp::open(&rig, "m", &stolen).await;
+    let mut ends = mcp.stream().await;
+    let client = Modern::new(&rig, "m", &stolen);
+    let wants = json!({"notifications": {"toolsListChanged": true}});
+    let mut listen = client
+        .stream(&json!("l"), "subscriptions/listen", wants)
+        .await;
+    assert!(listen.message().await["method"].is_string());
+    let good = Mcp::open(&rig, "m", &other("bob")).await;
+    let mut stays = good.stream().await;
+    let mut keys = issuer.keys();
+    keys["keys"].as_array_mut().unwrap().remove(0);
+    documents.put("/keys", &keys);
+    // Somebody shows a key that isn't known, and so the keys are asked for.
+    let header = r#"{"alg":"EdDSA","kid":"new"}"#;
+    let unknown = issuer.sign_text(header, &claims.to_string());
+    assert_eq!(hello(&rig, &unknown).await.0, 401);
+    assert_eq!(listen.message().await["id"], "l");
+    let over = async { while ends.next().await.is_some() {} };
+    soon("the end of the stream", over).await;
+    let refused = mcp.stream_refused().await;
+    refused.assert_refused(401, "unauthorized");
+    let failed = json!({"event": "auth.failed", "rule": "token_key", "status": "401"});
+    noted(&rig, 2, failed).await;
+    // The session itself goes on with another token of the same principal.
+    let ask = rig.client().ask("POST", "/m/mcp").key(&other("ann"));
+    let ask = ask.header("mcp-session-id", &mcp.session);
+    let ping = ask.json(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#);
+    assert_eq!(ping.send().await.status, 200);
+    // Not on a stream of its own, so that the standing one is where it can be told.
+    let call = tool_call(&json!(1), "changed", json!({})).to_string();
+    let ask = good.ask("POST").header("accept", "application/json");
+    assert_eq!(ask.json(call).send().await.status, 200);
+    let told = async {
+        loop {
+            let event = stays.next().await.expect("the other stream");
+            if event.data.is_some_and(|data| data.contains("list_changed")) {
+                return;
+            }
+        }
+    };
+    soon("a change", told).await;
 }

@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use crate::rig::{
     Rig,
     client::Reply,
+    events::Events,
     events_log::{LOGGED, noted},
-    issuer::{Documents, Issuer},
+    issuer::{Documents, Issuer, Silence},
     mcp::{Mcp, initialize},
     modern::Modern,
     soon,
@@ -162,4 +163,107 @@ async fn roles_that_are_no_scopes_are_advertised_nowhere() {
         String::from_utf8_lossy(&reply.body).contains("Unknown tool: env"),
         "{reply:?}"
     );
+}
+
+/// An issuer's word is believed for a minute; this is more.
+const MINUTES: std::time::Duration = std::time::Duration::from_secs(150);
+
+async fn in_minutes<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let waited = tokio::time::timeout(MINUTES, future).await;
+    waited.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}
+
+/// The last message of a stream.
+async fn last(events: &mut Events) -> Value {
+    let mut last = Value::Null;
+    while let Some(event) = events.take().await {
+        if event.data.is_some() {
+            last = event.json();
+        }
+    }
+    last
+}
+
+#[tokio::test]
+async fn what_is_open_ends_when_its_issuer_falls_silent_and_comes_back_with_it() {
+    let (documents, issuer) = issuer(&json!({})).await;
+    let mut vouched = active(&issuer);
+    // It need not say when a token ends.
+    vouched.as_object_mut().unwrap().remove("exp");
+    documents.put("/introspect", &vouched);
+    let rig = Rig::start(&config(&documents.url)).await;
+    let mcp = Mcp::open(&rig, "m", "opaque").await;
+    let mut standing = mcp.stream().await;
+    let client = Modern::new(&rig, "m", "opaque");
+    let wants = json!({"notifications": {"toolsListChanged": true}});
+    let mut listen = client
+        .stream(&json!("l"), "subscriptions/listen", wants)
+        .await;
+    assert!(listen.message().await["method"].is_string());
+    let slow = json!({"name": "slow", "arguments": {"ms": 600_000}});
+    let mut call = client.stream(&json!("c"), "tools/call", slow).await;
+    documents.silence(Some(Silence::BeforeTheAnswer));
+    let ended = async { while standing.take().await.is_some() {} };
+    let (said, answered) = (last(&mut listen), last(&mut call));
+    let all = async { tokio::join!(ended, said, answered) };
+    let ((), said, answered) = in_minutes("the end of what is open", all).await;
+    assert_eq!(
+        (&said["id"], &said["result"]["resultType"]),
+        (&json!("l"), &json!("complete"))
+    );
+    assert_eq!(
+        (&answered["id"], &answered["error"]["code"]),
+        (&json!("c"), &json!(-32603))
+    );
+    let refused = opens(&rig, "opaque").await;
+    refused.assert_refused(503, "issuer_unavailable");
+    let failed = json!({"event": "auth.failed", "rule": "issuer_unavailable", "status": "503"});
+    noted(&rig, 1, failed).await;
+    // The session is there still, and goes on with the same token once somebody vouches for it.
+    documents.silence(None);
+    assert_eq!(mcp.text("echo", json!({"text": "on"})).await, "on");
+    let again = mcp.stream().await;
+    assert_eq!(again.status(), 200);
+}
+
+#[tokio::test]
+async fn a_session_whose_token_was_withdrawn_goes_on_with_one_that_ends_sooner() {
+    let (documents, issuer) = issuer(&json!({})).await;
+    documents.put("/introspect", &active(&issuer));
+    let rig = Rig::start(&config(&documents.url)).await;
+    let mcp = Mcp::open(&rig, "m", "first").await;
+    let mut standing = mcp.stream().await;
+    documents.put("/introspect", &json!({"active": false}));
+    let ended = async { while standing.next().await.is_some() {} };
+    soon("the end of the standing stream", ended).await;
+    mcp.stream_refused()
+        .await
+        .assert_refused(401, "unauthorized");
+    let failed = json!({"event": "auth.failed", "rule": "token_inactive", "status": "401"});
+    noted(&rig, 1, failed).await;
+    let mut sooner = active(&issuer);
+    sooner["exp"] = json!(crate::rig::issuer::now() + 120);
+    documents.put("/introspect", &sooner);
+    let ask = rig.client().ask("GET", "/m/mcp").key("second");
+    let ask = ask.header("mcp-session-id", &mcp.session);
+    let mut stream = ask.header("accept", "text/event-stream").events().await;
+    assert_eq!(stream.status(), 200);
+    // It is read, so its token is asked about again; before, it ended each time at once.
+    let before = introspected(&documents);
+    crate::rig::until("another question", || introspected(&documents) > before).await;
+    let ask = rig.client().ask("POST", "/m/mcp").key("second");
+    let ask = ask.header("mcp-session-id", &mcp.session);
+    // Not on a stream of its own, so that the standing one is where it can be told.
+    let ask = ask.header("accept", "application/json");
+    let call = crate::rig::mcp::tool_call(&json!(1), "changed", json!({}));
+    assert_eq!(ask.json(call.to_string()).send().await.status, 200);
+    let told = async {
+        loop {
+            let event = stream.next().await.expect("the new stream");
+            if event.data.is_some_and(|data| data.contains("list_changed")) {
+                return;
+            }
+        }
+    };
+    soon("a change", told).await;
 }

@@ -231,7 +231,7 @@ async fn what_policy_hides_is_not_there_without_a_session_either() {
         "{LEGACY}[backends.m.filter]\ntools = {{ deny = [\"env\"] }}\nmethods = {{ deny = [\"prompts/*\"] }}\n\
          resources = {{ allow = [\"memo://*\"] }}\nredact = [{{ pattern = \"s3cr[e]t\", replace = \"[x]\" }}]\n\
          [[backends.m.filter.rules]]\nname = \"r\"\nwhen = 'tool == \"pid\" && session == \"\"'\naction = \"deny\"\nreason = \"no\"\n\
-         [backends.m.limits]\nrate = \"40/min\"\n[audit]\npath = \"audit.jsonl\"\n"
+         [backends.m.limits]\nrate = \"40/h\"\n[audit]\npath = \"audit.jsonl\"\n"
     ))
     .await;
     let alice = Modern::new(&rig, "m", ALICE);

@@ -17,6 +17,7 @@ say() {{ printf '%s\n' "$1" | sed "s/ID/$id/"; }}
 case "$line" in
 *'"initialize"'*) say '{{"jsonrpc":"2.0","id":ID,"result":{{"protocolVersion":"2025-11-25","capabilities":{{"tools":{{}}}},"serverInfo":{{"name":"x","version":"1"}}}}}}';;
 *tools/list*) say '{{"jsonrpc":"2.0","id":ID,"result":{{"tools":[]}}}}';;
+*'"id":"q1"'*) n=$((n+1));;
 *tools/call*) {act};;
 esac
 done"#
@@ -292,4 +293,24 @@ async fn a_large_result_has_what_the_revision_wants_before_it() {
         let text = result["content"][0]["text"].as_str().unwrap();
         assert_eq!((text.len(), text.trim_matches('a')), (mib << 20, ""));
     }
+}
+
+#[tokio::test]
+async fn a_question_that_ends_its_call_is_answered_once() {
+    // What is answered to it is counted, and told with the next call.
+    let asks = r#"case "$line" in
+*count*) say '{"jsonrpc":"2.0","id":ID,"result":{"content":[{"type":"text","text":"'$n'"}]}}';;
+*) say '{"jsonrpc":"2.0","id":"q1","method":"roots/list"}';;
+esac"#;
+    let rig = Rig::start(&doing(asks)).await;
+    let alice = Modern::new(&rig, "m", ALICE);
+    let params = json!({"name": "t", "arguments": {}});
+    let refused = alice.request("tools/call", params).await;
+    assert_eq!(
+        (refused.status, &refused.json()["error"]["code"]),
+        (400, &json!(-32021)),
+        "{refused:?}"
+    );
+    assert_eq!(alice.text("count", json!({})).await, "1");
+    assert_eq!(alice.text("count", json!({})).await, "1");
 }

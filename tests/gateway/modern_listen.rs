@@ -145,3 +145,33 @@ async fn streams_of_one_principal_are_bounded() {
     let message = alice.message(&json!(1), "subscriptions/listen", &params);
     while alice.ask(&message).open().await.status != 200 {}
 }
+
+#[tokio::test]
+async fn a_subscription_that_the_child_does_not_answer_is_not_honoured_and_taken_back() {
+    let rig = Rig::start(
+        "[backends.m]\ncommand = [\"misbehave\", \"--lists\", \"lists.json\"]\ncwd = \".\"\nwarm = 0\n\
+         protocol = \"legacy\"\n",
+    )
+    .await;
+    let silent = json!({"resources/subscribe": ["silent"]}).to_string();
+    std::fs::write(rig.folder().join("lists.json"), silent).expect("a file");
+    let alice = Modern::new(&rig, "m", ALICE);
+    let wants = json!({"toolsListChanged": true, "resourceSubscriptions": ["misbehave://a"]});
+    let (mut events, honoured) = listen(&alice, &json!(1), wants).await;
+    assert_eq!(honoured, json!({"toolsListChanged": true}));
+    // The child may have subscribed all the same: it is told that nobody listens.
+    let seen = alice.text("seen", json!({})).await;
+    let (asked, taken) = (
+        seen.find("resources/subscribe"),
+        seen.find("resources/unsubscribe"),
+    );
+    assert!(asked.is_some() && asked < taken, "{seen}");
+    alice
+        .call("touch", json!({"uri": "misbehave://a", "unasked": true}))
+        .await;
+    alice.call("changed", json!({"what": "tools"})).await;
+    assert_eq!(
+        events.message().await["method"],
+        "notifications/tools/list_changed"
+    );
+}

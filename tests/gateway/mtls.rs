@@ -45,14 +45,20 @@ async fn a_certificate_is_the_name_that_is_configured() {
     let authority = Authority::new();
     let all = "DNS:CI.example.com,URI:spiffe://example.com/ci,email:ci@example.com";
     let pair = authority.issue("ci", "/O=x/CN=the-ci", all);
-    for (part, name) in [
-        ("san-dns", "ci.example.com"),
-        ("san-uri", "spiffe://example.com/ci"),
-        ("san-email", "ci@example.com"),
-        ("cn", "the-ci"),
+    for (part, written, name) in [
+        // Names of hosts are the same in small and capital letters, in the file as well.
+        ("san-dns", "ci.EXAMPLE.com", "ci.example.com"),
+        (
+            "san-uri",
+            "spiffe://example.com/ci",
+            "spiffe://example.com/ci",
+        ),
+        ("san-email", "ci@example.com", "ci@example.com"),
+        ("cn", "the-ci", "the-ci"),
     ] {
-        let mtls =
-            format!("[auth.mtls]\nprincipal = \"{part}\"\nroles = {{ \"{name}\" = [\"reader\"] }}");
+        let mtls = format!(
+            "[auth.mtls]\nprincipal = \"{part}\"\nroles = {{ \"{written}\" = [\"reader\"] }}"
+        );
         let rig = Rig::start(&config(&authority, "required", &mtls)).await;
         let mcp = open(&shows(&rig, &pair), "").await;
         assert_eq!(mcp.text("echo", json!({"text": "x"})).await, "x");

@@ -10,7 +10,9 @@ use crate::{
         ALICE, Rig,
         client::assert_error,
         mcp::{Mcp, NEWEST, Sse, initialize, tool_call},
-        misbehave, until,
+        misbehave,
+        modern::Modern,
+        until,
     },
 };
 
@@ -234,4 +236,31 @@ async fn a_refusal_is_recorded_as_its_sender_was_told() {
         .assert_error(400, &Value::Null, -32600);
     let nameless = json!({"event": "denied", "rule": "bad_request", "status": "400"});
     event(&rig, nameless).await;
+}
+
+#[tokio::test]
+async fn the_outcome_of_a_call_that_took_too_long_names_its_instance() {
+    let rig = Rig::start(&format!(
+        "{LOGGED}[limits]\nrequest_timeout = \"1s\"\n\
+         [backends.m]\ncommand = [\"misbehave\"]\nprotocol = \"legacy\"\nwarm = 0"
+    ))
+    .await;
+    let slow = json!({"name": "slow", "arguments": {"ms": 3_600_000}});
+    let mcp = Mcp::open(&rig, "m", ALICE).await;
+    let started = event(&rig, json!({"event": "instance.start"})).await;
+    let late = mcp.request("tools/call", slow.clone()).await;
+    assert_eq!(late["error"]["code"], -32012, "{late}");
+    let wanted = json!({"event": "response", "status": "timeout", "instance": started["instance"]});
+    event(&rig, wanted).await;
+
+    let late = Modern::new(&rig, "m", ALICE)
+        .request("tools/call", slow)
+        .await;
+    assert_eq!(late.json()["error"]["code"], -32012, "{late:?}");
+    let mine =
+        |line: &Value| line["event"] == "instance.start" && line["instance"] != started["instance"];
+    let lines = events(&file(&rig));
+    let own = lines.iter().find(|line| mine(line)).expect("a start");
+    let wanted = json!({"event": "response", "status": "timeout", "instance": own["instance"]});
+    event(&rig, wanted).await;
 }

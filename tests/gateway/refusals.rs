@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::rig::{
-    ALICE, BOB, Rig,
+    ALICE, BOB, CAROL, Rig,
     client::{Client, Reply, assert_error},
     events_log::{LOGGED, noted},
     mcp::{Mcp, Sse, initialize, tool_call},
@@ -95,35 +95,6 @@ async fn a_method_that_a_path_does_not_have_is_405_and_says_which_it_has() {
 }
 
 #[tokio::test]
-async fn the_answer_to_head_is_a_head_alone_over_http2_too() {
-    let rig = Rig::start(LOGGED).await;
-    let http2 = rig.client().http2().await;
-    for client in [rig.client().clone(), http2.clone()] {
-        for (path, key, status) in [
-            ("/healthz", "", 200),
-            ("/m/mcp", ALICE, 405),
-            ("/m/sse", ALICE, 405),
-            ("/m/messages", ALICE, 405),
-            ("/m/mcp", "", 401),
-            ("/nothing", ALICE, 404),
-        ] {
-            let head = client.ask("HEAD", path).key(key).send().await;
-            assert_eq!((head.status, head.body.len()), (status, 0), "{path}");
-            let length = head.header("content-length");
-            assert!(length.is_none_or(|length| length != "0"), "{path}");
-        }
-        let health = client.ask("HEAD", "/healthz").send().await;
-        assert_eq!(health.header("content-length"), Some("2"), "{health:?}");
-    }
-    let denied = json!({"event": "denied", "rule": "method_not_allowed", "status": "405"});
-    noted(&rig, 6, denied).await;
-    let mcp = Mcp::open_with(http2, "m", ALICE, "2025-11-25").await;
-    let gone = mcp.delete().await;
-    assert_eq!((gone.status, gone.body.len()), (204, 0), "{gone:?}");
-    assert_eq!(gone.header("content-length"), None, "{gone:?}");
-}
-
-#[tokio::test]
 async fn an_unknown_session_is_404_whatever_its_message_and_does_not_have_a_large_one_read() {
     const STRANGE: (&str, &str) = ("mcp-session-id", "AAAAAAAAAAAAAAAAAAAAAA");
     let rig = Rig::start(LOGGED).await;
@@ -154,6 +125,38 @@ async fn an_unknown_session_is_404_whatever_its_message_and_does_not_have_a_larg
     let modern = [STRANGE, ("mcp-protocol-version", "2026-07-28")];
     let reply = client.post("/m/mcp", ALICE, &modern, "{").await;
     reply.assert_error(400, &Value::Null, -32700);
+}
+
+#[tokio::test]
+async fn head_is_answered_like_get_and_without_a_body_on_every_protocol() {
+    let rig = Rig::start("[auth.jwt]\nissuer = \"http://127.0.0.1:9\"").await;
+    let (one, two) = (rig.client().clone(), rig.client().http2().await);
+    for (path, key, status) in [
+        ("/healthz", "", 200),
+        ("/.well-known/oauth-protected-resource/m/mcp", "", 200),
+        ("/.well-known/oauth-authorization-server", "", 404),
+        ("/m/mcp", "", 401),
+        ("/m/mcp", CAROL, 403),
+        ("/m/mcp", ALICE, 405),
+        ("/nothing", ALICE, 404),
+    ] {
+        let get = one.ask("GET", path).key(key).send().await;
+        for client in [&one, &two] {
+            let head = client.ask("HEAD", path).key(key).send().await;
+            assert_eq!((head.status, head.body.len()), (status, 0), "{path}");
+            if get.status == status {
+                assert_same_head(&head, &get);
+            }
+        }
+    }
+}
+
+fn assert_same_head(head: &Reply, get: &Reply) {
+    let length = get.body.len().to_string();
+    assert_eq!(head.header("content-length"), Some(&*length), "{head:?}");
+    for name in ["content-type", "www-authenticate", "cache-control"] {
+        assert_eq!(head.header(name), get.header(name), "{head:?}");
+    }
 }
 
 #[tokio::test]

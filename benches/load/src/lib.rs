@@ -11,6 +11,7 @@ pub mod http2;
 pub mod idle;
 pub mod json;
 pub mod net;
+pub mod opens;
 pub mod proc;
 pub mod report;
 pub mod sse;

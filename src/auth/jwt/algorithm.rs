@@ -6,7 +6,7 @@
 use ring::signature::{self, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey};
 
 /// A signature algorithm of JWS (RFC 7518, section 3.1; RFC 8037).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Algorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-256.
     Rs256,
@@ -80,7 +80,7 @@ impl Algorithm {
 }
 
 /// A public key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Key {
     Rsa { n: Vec<u8>, e: Vec<u8> },
     P256([u8; 65]),

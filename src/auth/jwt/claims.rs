@@ -30,25 +30,22 @@ pub(super) fn judge(
     if !is_access_token && is_for_the_client(claims) {
         return Err(TokenError::Kind);
     }
-    bearer(context, claims, end(claims)?, now)
-}
-
-/// When a token ends; it must say so.
-pub(super) fn end(claims: &Claims) -> Result<SystemTime, TokenError> {
-    moment(claims, "exp")?.ok_or(TokenError::Claims)
+    let expires = moment(claims, "exp")?.ok_or(TokenError::Claims)?;
+    bearer(context, claims, Some(expires), now)
 }
 
 /// What claims that were vouched for make of their bearer.
 pub(super) fn bearer(
     context: &Context<'_>,
     claims: &Claims,
-    expires: SystemTime,
+    expires: Option<SystemTime>,
     now: SystemTime,
 ) -> Result<Verified, TokenError> {
     let subject = named(text(claims, "sub"))?;
     let audience = audience(context, claims)?;
-    let end = expires.checked_add(LEEWAY).ok_or(TokenError::Claims)?;
-    if end <= now {
+    let end = expires.map(|end| end.checked_add(LEEWAY).ok_or(TokenError::Claims));
+    let end = end.transpose()?;
+    if end.is_some_and(|end| end <= now) {
         return Err(TokenError::Expired);
     }
     for name in ["nbf", "iat"] {
@@ -76,7 +73,7 @@ pub(super) fn bearer(
         json::find(claims, &context.config.roles_claim),
         context.roles,
     );
-    let principal = Principal::with_identity(Method::Jwt, name, identity, roles, Some(end));
+    let principal = Principal::with_identity(Method::Jwt, name, identity, roles, end);
     Ok(Verified {
         principal,
         audience,
@@ -113,7 +110,7 @@ fn text<'a>(claims: &'a Claims, name: &str) -> Option<&'a str> {
 }
 
 /// A moment in seconds since 1970, perhaps with a fraction; a wrong type is no moment.
-fn moment(claims: &Claims, name: &str) -> Result<Option<SystemTime>, TokenError> {
+pub(super) fn moment(claims: &Claims, name: &str) -> Result<Option<SystemTime>, TokenError> {
     let Some(value) = claims.get(name) else {
         return Ok(None);
     };
@@ -191,5 +188,6 @@ fn roles(claim: Option<&Value>, known: &BTreeSet<String>) -> Vec<String> {
 const LEEWAY: Duration = Duration::from_secs(30);
 /// Bytes of a subject or name.
 const MAX_NAME: usize = 255;
-/// What no token may claim: all, and what those get who show no credential.
-const NEVER: &[&str] = &["*", "anonymous"];
+/// What no token may claim: all, what those get who show no credential, and what clients add to every
+/// scope that they ask for.
+const NEVER: &[&str] = &["*", "anonymous", "offline_access"];

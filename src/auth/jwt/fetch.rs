@@ -190,25 +190,29 @@ fn bare(host: &str) -> &str {
 }
 
 /// True for addresses of the open internet.
-fn is_public(ip: IpAddr) -> bool {
+pub(super) fn is_public(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => {
-            let [a, b, ..] = ip.octets();
-            let shared = a == 100 && (64..128).contains(&b);
+            let [a, b, c, _] = ip.octets();
+            // Shared, protocol assignments, benchmarks; this network, and what is reserved.
+            let special = matches!(
+                (a, b, c),
+                (100, 64..128, _) | (192, 0, 0) | (198, 18 | 19, _)
+            );
+            let special = special || a == 0 || a >= 240;
             !(ip.is_private()
                 || ip.is_loopback()
                 || ip.is_link_local()
                 || ip.is_unspecified()
                 || ip.is_broadcast()
                 || ip.is_multicast()
-                || shared)
+                || special)
         }
+        // Global unicast only; what carries an address of IPv4 in it (6to4, Teredo) may lead anywhere,
+        // and NAT64 stands outside of it.
         IpAddr::V6(ip) => {
-            !(ip.is_loopback()
-                || ip.is_unspecified()
-                || ip.is_multicast()
-                || ip.is_unique_local()
-                || ip.is_unicast_link_local())
+            let [a, b, ..] = ip.segments();
+            (0x2000..0x4000).contains(&a) && a != 0x2002 && (a, b) != (0x2001, 0)
         }
     }
 }

@@ -113,8 +113,8 @@ fn encode(text: &str, out: &mut String) {
     }
 }
 
-/// What an answer makes of the token's bearer. What it leaves open may change at any time, so
-/// without an end the token is good for a minute.
+/// What an answer makes of the token's bearer. Without an end the token is good for as long as the
+/// issuer says so whenever it is asked.
 fn judge(context: &Context<'_>, body: &[u8], now: SystemTime) -> Result<Verified, TokenError> {
     let claims = json::object(body).ok_or(TokenError::Unavailable)?;
     if claims.get("active") != Some(&Value::Bool(true)) {
@@ -128,11 +128,7 @@ fn judge(context: &Context<'_>, body: &[u8], now: SystemTime) -> Result<Verified
     if kind.is_some_and(|kind| !kind.is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"))) {
         return Err(TokenError::Kind);
     }
-    let expires = match claims.get("exp") {
-        None => now + LIFE,
-        Some(_) => claims::end(&claims)?,
-    };
-    claims::bearer(context, &claims, expires, now)
+    claims::bearer(context, &claims, claims::moment(&claims, "exp")?, now)
 }
 
 /// How long an answer about a token is believed: it may be withdrawn meanwhile.

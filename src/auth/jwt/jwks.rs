@@ -3,6 +3,8 @@
 //! Owns which keys of a set are used at all. Invariant: a key that is secret, too weak, for
 //! encryption or of an unknown kind is never used to check a signature.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
@@ -36,6 +38,8 @@ struct Entry {
     id: Option<String>,
     algorithm: Option<Algorithm>,
     key: Key,
+    /// Tells keys of an issuer apart; the same as long as the process lives.
+    mark: u64,
 }
 
 impl KeySet {
@@ -70,13 +74,13 @@ impl KeySet {
             .any(|entry| id.is_none() || entry.id.as_deref() == id)
     }
 
-    /// True when some key of the set, of this id if there is one, has signed the message.
-    pub(super) fn verifies(
+    /// The mark of the key of the set, of this id if there is one, that has signed the message.
+    pub(super) fn signer(
         &self,
         (algorithm, id): (Algorithm, Option<&str>),
         message: &[u8],
         signature: &[u8],
-    ) -> bool {
+    ) -> Option<u64> {
         let fitting = self.keys.iter().filter(|entry| {
             (id.is_none() || entry.id.as_deref() == id)
                 && entry.algorithm.is_none_or(|only| only == algorithm)
@@ -84,7 +88,13 @@ impl KeySet {
         });
         fitting
             .take(MAX_TRIED)
-            .any(|entry| entry.key.verifies(algorithm, message, signature))
+            .find(|entry| entry.key.verifies(algorithm, message, signature))
+            .map(|entry| entry.mark)
+    }
+
+    /// True when the key of a mark is in the set.
+    pub(super) fn has_marked(&self, mark: u64) -> bool {
+        self.keys.iter().any(|entry| entry.mark == mark)
     }
 
     /// True when every key of `before` is in this set, too.
@@ -142,7 +152,15 @@ fn entry(jwk: &Map<String, Value>) -> Result<Entry, &'static str> {
     if algorithm.is_some_and(|algorithm| !key.fits(algorithm)) {
         return Err("kind and algorithm don't fit");
     }
-    Ok(Entry { id, algorithm, key })
+    let mut hasher = DefaultHasher::new();
+    (&id, algorithm, &key).hash(&mut hasher);
+    let mark = hasher.finish();
+    Ok(Entry {
+        id,
+        algorithm,
+        key,
+        mark,
+    })
 }
 
 /// Issuers have two or three keys.

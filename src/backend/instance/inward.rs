@@ -13,7 +13,7 @@ use crate::{
         instance::{DOUBT, Instance, Waiting, single::takes_part},
         routes::Routes,
     },
-    frame,
+    frame::{self, Frame},
 };
 
 impl Instance {
@@ -53,6 +53,20 @@ impl Instance {
         let pending = state.pending.get(&ticket)?;
         let token = pending.call.token.clone()?;
         Some((pending.peer.clone(), pending.call.lane, token))
+    }
+
+    /// The question of the child that a response of `peer` answers: our number for it, the child's id.
+    pub(super) fn question_of(&self, peer: PeerId, response: &Frame) -> Option<(u64, Bytes)> {
+        let id = std::str::from_utf8(response.id()?).ok()?;
+        let number = id.parse().ok()?;
+        let asked = self.with_routes(|routes| routes.asked(peer, number))?;
+        Some((number, asked))
+    }
+
+    /// True when a response of `peer` answers a question that is open.
+    #[must_use]
+    pub fn awaits(&self, peer: PeerId, response: &Frame) -> bool {
+        self.question_of(peer, response).is_some()
     }
 
     /// Reads or changes the routes.

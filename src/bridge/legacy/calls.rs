@@ -283,6 +283,11 @@ impl Calls {
         }
     }
 
+    /// True when a question is open.
+    pub(super) fn is_open(&self, number: u64) -> bool {
+        self.questions.contains_key(&number)
+    }
+
     /// Closes a question, with the client's raw result or an empty one; the call that it belongs to,
     /// and whether all of its questions are answered now. `None`: nothing was asked.
     pub(super) fn close(&mut self, number: u64, result: &[u8]) -> Option<(u64, bool)> {

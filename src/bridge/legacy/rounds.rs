@@ -140,12 +140,16 @@ impl Bridge {
         }
     }
 
+    /// True when a client's response answers a question that is open.
+    pub(crate) fn awaits(&self, frame: &Frame) -> bool {
+        question(frame).is_some_and(|number| self.state.lock().calls.is_open(number))
+    }
+
     /// Takes a client's response, if it was asked under that id. Any other is passed over.
     pub(crate) fn respond(&self, frame: &Frame) {
-        let number = frame
-            .id()
-            .and_then(|id| std::str::from_utf8(id).ok()?.parse().ok());
-        let Some(number) = number else { return };
+        let Some(number) = question(frame) else {
+            return;
+        };
         let result = frame.result().filter(|_| frame.kind() == Kind::Result);
         let result = result.filter(|result| object::is_object(result));
         let (serial, whole, kept) = {
@@ -262,6 +266,11 @@ fn answers(asking: Asking) -> Again {
         responses: Some(input::responses(given)),
         state: asking.state,
     }
+}
+
+/// Our number of the question that a response names.
+fn question(response: &Frame) -> Option<u64> {
+    std::str::from_utf8(response.id()?).ok()?.parse().ok()
 }
 
 /// Rounds of questions for one call.

@@ -4,6 +4,9 @@
 //! happens, the outcome that is owed is said.
 
 mod discover;
+#[cfg(test)]
+mod tests;
+mod wire;
 
 use std::{
     borrow::Cow,
@@ -16,8 +19,8 @@ use http::HeaderMap;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-pub(super) use self::discover::absent;
 use self::discover::era;
+pub(super) use self::discover::listed;
 use super::{
     catalog::{self, Catalog},
     circle,
@@ -36,7 +39,7 @@ use crate::{
     audit::{Outcome as Said, Pending, Status},
     backend::{Call, CallError, Failure, Instance, LeaseError, Need, Peer, SeatLease, Usage, ask},
     bridge::{modern, seal::Bond},
-    frame::{self, Frame, Slot},
+    frame::{self, Frame},
     http::exchange::Granted,
     policy::{Permit, Prune},
     session::Admitted,
@@ -49,6 +52,8 @@ pub(super) struct Admission {
     pub(super) parked: Option<(Arc<Turn>, u32)>,
     pub(super) permit: Permit,
     pub(super) admitted: Admitted,
+    /// Why no child can serve it, where that is known by now.
+    pub(super) unavailable: Option<Fault>,
 }
 
 /// The parked call that a request's state stands for.
@@ -72,6 +77,8 @@ struct Way<'a> {
     declared: Declared,
     reply: Arc<Reply>,
     frame: Frame,
+    /// What the child is asked in its place.
+    instead: Option<Frame>,
     prune: Prune,
     /// What it listens to at a child of its own era.
     wants: Option<Wants>,
@@ -94,14 +101,20 @@ pub(super) async fn run(
         parked,
         permit,
         admitted,
+        unavailable,
     } = admission;
-    let (frame, prune) = permit.into_parts();
+    let (asked, sent, prune) = permit.into_whole();
+    let (frame, instead) = match asked {
+        Some(asked) => (asked, Some(sent)),
+        None => (sent, None),
+    };
     let way = Way {
         granted,
         headers,
         declared,
         reply,
         frame,
+        instead,
         prune,
         wants: None,
         catalog: None,
@@ -109,7 +122,11 @@ pub(super) async fn run(
     if let Some((turn, round)) = parked {
         return way.resume(&turn, round, admitted.pending);
     }
-    match way.serve(admitted).await {
+    let served = match unavailable {
+        Some(fault) => Err(owing(admitted.pending, fault)),
+        None => way.serve(admitted).await,
+    };
+    match served {
         Ok(held) => Ok(held),
         Err(failed) => {
             let (pending, fault) = *failed;
@@ -241,6 +258,9 @@ impl Way<'_> {
     ) -> Result<Option<Rendered>, Fault> {
         let cleared = lease.instance().cleared(&self.frame).await;
         cleared.map_err(refusal::withheld)?;
+        if self.instead.is_some() {
+            return Ok(None);
+        }
         // Where something is hidden, what isn't there is refused in the same words.
         let lists = self.granted.access.lists_for(&self.frame);
         if !lists.is_empty() {
@@ -315,6 +335,7 @@ impl Way<'_> {
         let Some(wire) = self.wire(is_modern, bond.as_ref()) else {
             return Err(owing(pending, refusal::bad_state()));
         };
+        let bond = bond.filter(|_| self.instead.is_none());
         let id = self.id();
         let call = Call {
             token: self.frame.progress_token_bytes(),
@@ -373,23 +394,6 @@ impl Way<'_> {
         }
     }
 
-    /// The message as the child may see it; `None` when its state is none of ours.
-    fn wire(&self, is_modern: bool, bond: Option<&Bond>) -> Option<Frame> {
-        let state = self.frame.request_state();
-        let state = state.filter(|_| INPUT.contains(&self.frame.method()));
-        match (is_modern, state, bond) {
-            // No parked call stands for it.
-            (false, Some(_), _) => None,
-            (false, None, _) => Some(modern::request(&self.frame)),
-            (true, Some(state), Some(bond)) => {
-                let seal = &self.granted.server.stateless.seal;
-                let own = seal.open(&frame::unescape(state)?, bond)?;
-                Some(self.frame.rewritten(&[(Slot::RequestState, &own)]))
-            }
-            (true, ..) => Some(self.frame.clone()),
-        }
-    }
-
     fn turn(&self, lease: SeatLease, bond: Option<Bond>, pending: Pending) -> Arc<Turn> {
         let need = lease.need();
         let side = match need {
@@ -415,6 +419,7 @@ impl Way<'_> {
             wants: self.wants.clone(),
             catalog: self.catalog.clone(),
             listed: AtomicBool::new(false),
+            feigned: self.instead.is_some(),
             state: Mutex::new(state),
             me: me.clone(),
         });

@@ -60,6 +60,18 @@ pub(super) fn stopped(id: &Bytes, stop: &Stop) -> Response<Body> {
     }
 }
 
+/// The message that says it, where its response has begun already.
+pub(super) fn message(id: &Bytes, stop: &Stop) -> Bytes {
+    match stop {
+        Stop::Fault(fault) => fault.answer(Some(id)),
+        Stop::Refusal(Refusal::Denied(denied) | Refusal::Scope(denied, _)) => {
+            denied_fault(denied).answer(Some(id))
+        }
+        Stop::Refusal(Refusal::Limited(limited)) => rate_error(id, limited.retry_after),
+        Stop::Refusal(_) | Stop::Draining => unrecorded_error(id),
+    }
+}
+
 /// The response that carries a fault.
 pub(super) fn response(id: &Bytes, fault: &Fault) -> Response<Body> {
     let response = json(fault.status, fault.answer(Some(id)));

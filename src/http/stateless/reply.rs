@@ -6,6 +6,7 @@
 
 use std::{
     collections::VecDeque,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
@@ -15,7 +16,7 @@ use http::StatusCode;
 use parking_lot::Mutex;
 
 use crate::{
-    http::body::KeepAlive,
+    http::keep_alive::KeepAlive,
     session::budget::{Leaving, Spent},
 };
 
@@ -177,24 +178,58 @@ enum Next {
     End(Answer),
 }
 
+/// A request that is still on its way to its child; the message, where it got no further.
+pub(super) type Arriving = Pin<Box<dyn Future<Output = Result<Held, Bytes>> + Send>>;
+
 /// A reply as a stream of server-sent events.
 pub(crate) struct Live {
-    held: Held,
+    source: Source,
     /// A large answer that leaves bit by bit, and what follows it.
     large: Option<Arc<Leaving>>,
     keep_alive: KeepAlive,
 }
 
+/// Where its events come from.
+enum Source {
+    Arriving(Arriving),
+    Held(Held),
+    /// Nothing follows.
+    Over,
+}
+
 impl Live {
     pub(super) fn new(held: Held) -> Self {
+        Self::from(Source::Held(held))
+    }
+
+    /// One that has heard nothing for so long that it says so at once.
+    pub(super) fn arriving(arriving: Arriving) -> Self {
+        let mut live = Self::from(Source::Arriving(arriving));
+        live.keep_alive.hurry();
+        live
+    }
+
+    fn from(source: Source) -> Self {
         Self {
-            held,
+            source,
             large: None,
             keep_alive: KeepAlive::new(),
         }
     }
 
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Spent>>> {
+        if let Source::Arriving(arriving) = &mut self.source {
+            match arriving.as_mut().poll(cx) {
+                Poll::Pending => return self.keep_alive.poll(cx).map(|b| b.map(Ok)),
+                Poll::Ready(Ok(held)) => self.source = Source::Held(held),
+                Poll::Ready(Err(message)) => {
+                    self.source = Source::Over;
+                    let mut text = BytesMut::new();
+                    event(&mut text, &message);
+                    return Poll::Ready(Some(Ok(text.freeze())));
+                }
+            }
+        }
         if let Some(large) = &self.large {
             self.keep_alive.moved();
             return Poll::Ready(Some(match large.next() {
@@ -206,7 +241,10 @@ impl Live {
                 Err(spent) => Err(spent),
             }));
         }
-        let next = match self.held.reply.poll_next(cx) {
+        let Source::Held(held) = &self.source else {
+            return Poll::Ready(None);
+        };
+        let next = match held.reply.poll_next(cx) {
             Poll::Pending => return self.keep_alive.poll(cx).map(|b| b.map(Ok)),
             Poll::Ready(None) => return Poll::Ready(None),
             Poll::Ready(Some(next)) => next,

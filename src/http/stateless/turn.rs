@@ -55,6 +55,8 @@ pub(super) struct Turn {
     pub(super) catalog: Option<Arc<Catalog>>,
     /// It stands in a table.
     pub(super) listed: AtomicBool,
+    /// Its child is asked something else, and its client hears that there is nothing.
+    pub(super) feigned: bool,
     pub(super) state: Mutex<State>,
     pub(super) me: Weak<Turn>,
 }
@@ -240,7 +242,9 @@ impl Turn {
     /// Gives it what its principal may see from now on.
     pub(super) fn allow(&self, access: Access) {
         let mut state = self.state.lock();
-        state.prune = Some(access.prune_for(&self.method, self.uri.as_deref()));
+        if !self.feigned {
+            state.prune = Some(access.prune_for(&self.method, self.uri.as_deref()));
+        }
         state.access = access;
     }
 

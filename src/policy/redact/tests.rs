@@ -88,6 +88,82 @@ fn a_pattern_for_dates_leaves_the_revision() {
     assert_eq!(redacted(&dates, text), text.replace("2025-06-18", "[date]"));
 }
 
+/// The message with each `text` that is marked as data replaced, and none of the others.
+fn assert_words_stay(pattern: &str, marked: &str) {
+    let redactions = redactions(&[(pattern, "[x]")]);
+    let (came, wanted) = (
+        marked.replace('§', ""),
+        marked.replace(&format!("§{pattern}"), "[x]"),
+    );
+    assert_eq!(redacted(&redactions, &came), wanted);
+}
+
+#[test]
+fn words_of_the_protocol_stay_where_the_protocol_has_them() {
+    for (pattern, marked) in [
+        (
+            "text",
+            r#"{"jsonrpc":"2.0","id":"text","result":{"content":[{"type":"text","text":"§text"},{"type":"resource","resource":{"uri":"x:§text","mimeType":"text/plain","text":"a §text"}}],"structuredContent":{"type":"§text","content":[{"type":"§text"}],"mimeType":"§text/plain"},"isError":false}}"#,
+        ),
+        (
+            "object",
+            r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"§object","description":"an §object","inputSchema":{"type":"object","required":["object"],"properties":{"object":{"type":["object","null"],"default":{"type":"§object"},"enum":["§object"]},"default":{"type":"object","title":"§object"}}}}],"nextCursor":"object"}}"#,
+        ),
+        (
+            "user",
+            r#"{"jsonrpc":"2.0","id":1,"result":{"messages":[{"role":"user","content":{"type":"text","text":"§user","annotations":{"audience":["user"]}}},{"role":"§userx"}]}}"#,
+        ),
+        (
+            "complete",
+            r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","content":[{"type":"text","text":"§complete"}],"_meta":{"resultType":"§complete"}}}"#,
+        ),
+        (
+            "input",
+            r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","requestState":"my input","inputRequests":{"input":{"method":"elicitation/create","params":{"mode":"form","message":"§input"}}}}}"#,
+        ),
+        (
+            "elicitation",
+            r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","inputRequests":{"default":{"method":"elicitation/create","params":{"message":"§elicitation","elicitationId":"elicitation"}}}}}"#,
+        ),
+        (
+            "info",
+            r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","logger":"§info","data":{"level":"§info"}}}"#,
+        ),
+        (
+            "url",
+            r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32042,"message":"§url","data":{"mode":"§url","elicitations":[{"mode":"url","elicitationId":"url","url":"x:§url"}]}}}"#,
+        ),
+        (
+            "a-b",
+            r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"§a-b","_meta":{"io.modelcontextprotocol/subscriptionId":"a-b","other":"§a-b"}}}"#,
+        ),
+        (
+            "2026-07-28",
+            r#"{"jsonrpc":"2.0","id":1,"result":{"supportedVersions":["2026-07-28"],"instructions":"§2026-07-28"}}"#,
+        ),
+    ] {
+        assert_words_stay(pattern, marked);
+    }
+}
+
+#[test]
+fn nothing_but_a_word_stays_in_the_place_of_one() {
+    for key in [
+        "type",
+        "role",
+        "method",
+        "level",
+        "mimeType",
+        "status",
+        "supportedVersions",
+    ] {
+        let text = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"result":{{"content":[{{"{key}":"{KEY}"}}],"{key}":"text/{KEY}"}}}}"#
+        );
+        assert_eq!(redacted(&keys(), &text), text.replace(KEY, "[key]"));
+    }
+}
+
 #[test]
 fn patterns_are_applied_one_after_the_other() {
     let both = redactions(&[("secret", "token=x"), (r"token=\S", "[token]")]);

@@ -17,6 +17,11 @@ pub(super) struct Sent {
 }
 
 impl Streams {
+    /// True when nothing waits: neither a POST for its answer nor an event for its reader.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.lanes.len() == 1 && self.lanes.values().all(|lane| lane.live.is_empty())
+    }
+
     /// Forgets what was sent before `before`.
     pub(crate) fn forget(&mut self, before: Instant) {
         while self.sent.front().is_some_and(|sent| sent.at < before) {

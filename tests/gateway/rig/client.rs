@@ -345,9 +345,15 @@ impl Reply {
         std::str::from_utf8(&self.body).expect("UTF-8")
     }
 
-    /// The body as JSON.
+    /// The body as JSON; of a stream, which an answer becomes that is long in coming, the last event.
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+        let streamed = self.header("content-type") == Some("text/event-stream");
+        let lines = self.body.split(|byte| *byte == b'\n');
+        let last = lines
+            .filter_map(|line| line.strip_prefix(b"data: "))
+            .next_back();
+        let text = last.filter(|_| streamed).unwrap_or(&self.body);
+        serde_json::from_slice(text).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
     }
 }
 

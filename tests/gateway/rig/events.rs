@@ -66,6 +66,19 @@ impl Events {
         }
     }
 
+    /// Waits for a comment, with no event before it.
+    pub(crate) async fn comment(&mut self) {
+        let commented = async {
+            while self.comments == 0 {
+                assert_eq!(self.ready, [], "an event before a comment");
+                let piece = self.opened.piece().await.expect("the stream goes on");
+                self.text.extend_from_slice(&piece.expect("bytes"));
+                self.split();
+            }
+        };
+        soon("a comment", commented).await;
+    }
+
     /// All events up to the end of the stream.
     pub(crate) async fn rest(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
@@ -75,7 +88,8 @@ impl Events {
         events
     }
 
-    async fn take(&mut self) -> Option<Event> {
+    /// The next event, however long it takes.
+    pub(crate) async fn take(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.ready.pop_front() {
                 return Some(event);

@@ -145,9 +145,21 @@ pub(crate) fn now() -> u64 {
 /// Whole answers by path, heads and all; the same for each request.
 type Answers = Arc<Mutex<HashMap<String, Vec<u8>>>>;
 
+/// Where a server says nothing more, and holds the connection open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Silence {
+    /// Before it has read anything: over TLS, in the handshake.
+    AtOnce,
+    /// After it has read the request.
+    BeforeTheAnswer,
+    /// In the middle of the answer.
+    InTheAnswer,
+}
+
 /// A server of documents on loopback, plain HTTP.
 pub(crate) struct Documents {
     pub(crate) url: String,
+    silence: Arc<Mutex<Option<Silence>>>,
     answers: Answers,
     asked: Arc<AtomicUsize>,
     requests: Arc<Mutex<Vec<String>>>,
@@ -183,19 +195,31 @@ impl Documents {
         };
         let documents = Self {
             url,
+            silence: Arc::default(),
             answers: Answers::default(),
             asked: Arc::default(),
             requests: Arc::default(),
         };
         let answers = documents.answers.clone();
         let (asked, requests) = (documents.asked.clone(), documents.requests.clone());
+        let silence = documents.silence.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 asked.fetch_add(1, Ordering::SeqCst);
-                secured(stream, tls.as_ref(), &answers, &requests).await;
+                let silence = *silence.lock().unwrap_or_else(PoisonError::into_inner);
+                let (tls, answers, requests) = (tls.clone(), answers.clone(), requests.clone());
+                // Who is left waiting holds up nobody else.
+                tokio::spawn(async move {
+                    secured(stream, tls.as_ref(), silence, (&answers, &requests)).await;
+                });
             }
         });
         documents
+    }
+
+    /// From now on whoever connects waits in vain, or not any more.
+    pub(crate) fn silence(&self, silence: Option<Silence>) {
+        *self.silence.lock().unwrap_or_else(PoisonError::into_inner) = silence;
     }
 
     /// From now on a path has this document.
@@ -234,25 +258,37 @@ pub(crate) fn whole(status: &str, head: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// What is answered, and where requests are written down.
+type Books<'a> = (&'a Answers, &'a Mutex<Vec<String>>);
+
 async fn secured(
     stream: TcpStream,
     tls: Option<&TlsAcceptor>,
-    answers: &Answers,
-    requests: &Mutex<Vec<String>>,
+    silence: Option<Silence>,
+    books: Books<'_>,
 ) {
+    if silence == Some(Silence::AtOnce) {
+        return hold(stream).await;
+    }
     let Some(tls) = tls else {
-        return serve(stream, answers, requests).await;
+        return serve(stream, silence, books).await;
     };
     // Who doesn't trust it asks nothing.
     if let Ok(stream) = tls.accept(stream).await {
-        serve(stream, answers, requests).await;
+        serve(stream, silence, books).await;
     }
+}
+
+/// Keeps a connection open for as long as the test lasts.
+async fn hold<IO>(stream: IO) {
+    std::future::pending::<()>().await;
+    drop(stream);
 }
 
 async fn serve(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    answers: &Answers,
-    requests: &Mutex<Vec<String>>,
+    silence: Option<Silence>,
+    (answers, requests): Books<'_>,
 ) {
     let Some(request) = read(&mut stream).await else {
         return;
@@ -267,8 +303,17 @@ async fn serve(
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .push(request);
-    let answer = answer.unwrap_or_else(|| whole("404 Not Found", "", "{}"));
+    let mut answer = answer.unwrap_or_else(|| whole("404 Not Found", "", "{}"));
+    match silence {
+        None => {}
+        Some(Silence::InTheAnswer) => answer.truncate(answer.len() - 1),
+        Some(_) => return hold(stream).await,
+    }
     let _ = stream.write_all(&answer).await;
+    if silence.is_some() {
+        let _ = stream.flush().await;
+        return hold(stream).await;
+    }
     let _ = stream.shutdown().await;
 }
 

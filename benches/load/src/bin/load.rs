@@ -12,6 +12,7 @@ use load::call::{MIN_PAYLOAD, Shape};
 use load::drive::{Plan, Target, load};
 use load::idle::idle;
 use load::net::Endpoint;
+use load::opens::opens;
 use load::target::Server;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -28,6 +29,8 @@ load --target pipe [options] -- COMMAND [ARG...]
   --result-bytes B   ask the `big` tool for this much text instead          [0]
   --idle             open the sessions, call nothing, measure memory
   --hold S           with --idle: how long they idle, at most 3600          [0]
+  --open R           open the sessions R times, call each once, close them
+  --pause S          with --open: rest before each time                     [0.5]
   --modern           calls of the revision without sessions, on Streamable HTTP
   --openers N        sessions being opened at once                          [4]
   --patience S       what a client waits after a refusal (Streamable HTTP)  [0]
@@ -41,6 +44,8 @@ struct Options {
     plan: Plan,
     idle: bool,
     hold: Duration,
+    opens: Option<u32>,
+    pause: Duration,
 }
 
 fn main() -> ExitCode {
@@ -73,7 +78,9 @@ fn run() -> anyhow::Result<bool> {
         .build()?;
     let local = tokio::task::LocalSet::new();
     let report = local.block_on(&runtime, async {
-        if options.idle {
+        if let Some(rounds) = options.opens {
+            opens(&options.target, &options.plan, rounds, options.pause).await
+        } else if options.idle {
             idle(&options.target, &options.plan, options.hold).await
         } else {
             load(&options.target, &options.plan).await
@@ -94,6 +101,8 @@ fn parse(mut args: pico_args::Arguments, command: Vec<OsString>) -> anyhow::Resu
     let plan = plan(&mut args, modern)?;
     let sources: u8 = args.opt_value_from_str("--sources")?.unwrap_or(1);
     let hold = seconds(args.opt_value_from_str("--hold")?.unwrap_or(0.0))?;
+    let opens = args.opt_value_from_str("--open")?;
+    let pause = seconds(args.opt_value_from_str("--pause")?.unwrap_or(0.5))?;
     if let Some(word) = args.finish().first() {
         bail!("unknown argument {}", word.to_string_lossy());
     }
@@ -112,7 +121,7 @@ fn parse(mut args: pico_args::Arguments, command: Vec<OsString>) -> anyhow::Resu
         "http" => Target::Http(server()?),
         "sse" | "pipe" if http2 || modern => bail!("--http2 and --modern go with --target http"),
         "sse" => Target::Sse(server()?),
-        "pipe" if is_idle => bail!("--idle goes with a server"),
+        "pipe" if is_idle || opens.is_some() => bail!("--idle and --open go with a server"),
         "pipe" => {
             let words = command.into_iter().map(|word| word.into_string());
             let words: Result<Vec<_>, _> = words.collect();
@@ -127,6 +136,8 @@ fn parse(mut args: pico_args::Arguments, command: Vec<OsString>) -> anyhow::Resu
         plan,
         idle: is_idle,
         hold,
+        opens,
+        pause,
     })
 }
 

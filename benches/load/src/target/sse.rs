@@ -68,7 +68,9 @@ impl Session {
         let target = tokio::time::timeout(OPENING, target)
             .await
             .context("no endpoint event")??;
+        let again = Instant::now();
         let mut poster = Connection::open(&server.endpoint).await?;
+        let connecting = again.elapsed();
         let content = [("Content-Type", "application/json")];
         let fixed = server.head("POST", path_of(&target), &content);
         post(&mut poster, &fixed, &initialize()).await?;
@@ -82,7 +84,10 @@ impl Session {
         post(&mut poster, &fixed, INITIALIZED).await?;
         let mut tally = run.tally.borrow_mut();
         tally.connect.record(nanos(connected - dialled));
-        tally.open.record(nanos(connected.elapsed()));
+        tally.connect.record(nanos(connecting));
+        tally
+            .open
+            .record(nanos(connected.elapsed().saturating_sub(connecting)));
         drop(tally);
         let slots = (0..run.inflight).map(|_| Slot::default()).collect();
         let calls = Rc::new(Calls {

@@ -9,7 +9,7 @@ use super::{Served, Way, owing};
 use crate::{
     backend::{Backend, Capabilities, Discovered, Era, Failure, Need, Usage},
     bridge::modern,
-    frame::{self, Frame},
+    frame,
     http::exchange::Granted,
     http::stateless::{
         circle,
@@ -18,7 +18,7 @@ use crate::{
         reply::Held,
         translate,
     },
-    policy::Denied,
+    policy::{List, Listed},
     session::Admitted,
 };
 
@@ -47,29 +47,26 @@ pub(super) async fn era(
     }
 }
 
-/// No child can be asked what there is.
-pub(in crate::http::stateless) struct Unknowable;
-
-/// What a message is about, where its child surely doesn't have it.
+/// What a child lists, as far as it is known.
 ///
 /// # Errors
-/// [`Unknowable`].
-pub(in crate::http::stateless) async fn absent(
+/// No child can be asked.
+pub(in crate::http::stateless) async fn listed(
     granted: &Granted,
     capabilities: Capabilities,
-    frame: &Frame,
-) -> Result<Option<Denied>, Unknowable> {
-    let served = granted.served().map_err(|_| Unknowable)?;
-    let known = era(granted, &served.backend, (capabilities, false)).await;
-    let need = match known.map_err(|_| Unknowable)?.0 {
+    lists: &[List],
+) -> Result<Listed, Fault> {
+    let served = granted.served().map_err(|_| envelope::unknown())?;
+    let need = match era(granted, &served.backend, (capabilities, false))
+        .await?
+        .0
+    {
         true => Need::Modern,
         false => Need::Legacy(capabilities),
     };
     let seat = served.backend.seat(&granted.principal, need, Usage::Listen);
-    let lease = seat.await.map_err(|_| Unknowable)?;
-    let lists = granted.access.lists_for(frame);
-    let listed = served.backend.listed(lease.instance(), lists).await;
-    Ok(granted.access.lacks(frame, &listed))
+    let lease = seat.await.map_err(refusal::unavailable)?;
+    Ok(served.backend.listed(lease.instance(), lists).await)
 }
 
 impl Way<'_> {

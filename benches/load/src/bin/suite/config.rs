@@ -11,7 +11,9 @@ use crate::Options;
 pub(crate) const KEY: &str = "gh_bench_0123456789abcdefghijklmnopqrstuvwxyzABCDEF";
 
 /// `proxy.toml` with one backend of the isolation asked for (`echo`), a shared one for idle
-/// sessions (`idle`), and one that takes 32 calls at once (`limited`, with `full`). `full` switches on everything that a call can pass through.
+/// sessions (`idle`), one that takes 32 calls at once (`limited`, with `full`), and one that keeps
+/// instances ready for all sessions that are opened at once (`warm`). `full` switches on everything
+/// that a call can pass through.
 pub(crate) fn proxy_toml(options: &Options, port: u16, child: &Path) -> String {
     let digest = Sha256::digest(KEY.as_bytes());
     let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -23,10 +25,11 @@ pub(crate) fn proxy_toml(options: &Options, port: u16, child: &Path) -> String {
     }
     let child = format!("{child:?}");
     let own = options.isolation.as_str();
-    for (name, isolation, concurrency) in [
-        ("echo", own, "100000"),
-        ("idle", "shared", "100000"),
-        ("limited", own, "32"),
+    for (name, isolation, concurrency, warm) in [
+        ("echo", own, "100000", "1"),
+        ("idle", "shared", "100000", "1"),
+        ("limited", own, "32", "1"),
+        ("warm", "session", "100000", OPENED),
     ] {
         let mut backend = BACKEND.to_owned();
         if options.full {
@@ -35,11 +38,15 @@ pub(crate) fn proxy_toml(options: &Options, port: u16, child: &Path) -> String {
         let backend = backend
             .replace("NAME", name)
             .replace("CONCURRENCY", concurrency)
+            .replace("WARM", warm)
             .replace("ISOLATION", isolation);
         text.push_str(&backend.replace("CHILD", &child));
     }
     text
 }
+
+/// Sessions that are opened at once where opening is what is measured.
+pub(crate) const OPENED: &str = "8";
 
 const SERVER: &str = r#"[server]
 listen = "127.0.0.1:PORT"
@@ -56,10 +63,12 @@ roles = ["bench"]
 echo = { tools = ["echo", "big"] }
 idle = { tools = ["echo", "big"] }
 limited = { tools = ["echo", "big"] }
+warm = { tools = ["echo", "big"] }
 
 [limits]
 max_sessions = 20000
 max_sessions_per_principal = 20000
+resume_grace = "0s"
 "#;
 
 /// Goes on in `[limits]`.
@@ -74,6 +83,7 @@ const BACKEND: &str = r#"
 [backends.NAME]
 command = [CHILD]
 isolation = "ISOLATION"
+warm = WARM
 max_instances = 64
 
 [backends.NAME.filter]

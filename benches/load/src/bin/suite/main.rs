@@ -109,6 +109,7 @@ async fn measure(
     let idle = turns::idle(options, folder, servers).await?;
     server::start_all(options, folder, servers).await?;
     let mut outcomes = turns::timed(options, servers).await?;
+    outcomes.extend(turns::opens(options, servers).await?);
     outcomes.extend(idle);
     let machine = table::Machine::read(options).await;
     let mut people = std::io::stderr();

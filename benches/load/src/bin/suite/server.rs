@@ -41,6 +41,8 @@ pub(crate) struct Way {
     pub(crate) words: Vec<String>,
     /// The same for the backend that holds idle sessions; `None`: not measured.
     pub(crate) idle: Option<Vec<String>>,
+    /// The same for the backend that keeps instances ready; `None`: not measured.
+    pub(crate) warm: Option<Vec<String>>,
 }
 
 const START: Duration = Duration::from_secs(20);
@@ -157,6 +159,7 @@ fn pipe() -> Server {
         label: "",
         words,
         idle: None,
+        warm: None,
     }];
     Server {
         peer: false,
@@ -201,10 +204,13 @@ async fn bridge(options: &Options, isolation: &str, tls: Option<&Path>) -> anyho
             )
         }
     };
-    let ways = vec![
-        way("http", &url, "/mcp", &more),
-        way("sse", &url, "/sse", &more),
-    ];
+    let of = |label, path| {
+        let way = way(label, &url, path, &more);
+        // With TLS there is nothing more to see here.
+        let warm = tls.is_none().then(|| way.words.clone());
+        Way { warm, ..way }
+    };
+    let ways = vec![of("http", "/mcp"), of("sse", "/sse")];
     Ok(Server {
         peer: false,
         name,
@@ -241,9 +247,10 @@ async fn gatehouse(options: &Options, binary: &Path, folder: &Path) -> anyhow::R
     let url = format!("https://127.0.0.1:{port}");
     let both = |label, path: &str, words: &[&str]| {
         let more = [&more, words].concat();
-        let idle = way(label, &url, &format!("/idle{path}"), &more).words;
+        let of = |backend: &str| way(label, &url, &format!("/{backend}{path}"), &more).words;
         Way {
-            idle: Some(idle),
+            idle: Some(of("idle")),
+            warm: Some(of("warm")),
             ..way(label, &url, &format!("/echo{path}"), &more)
         }
     };
@@ -251,11 +258,13 @@ async fn gatehouse(options: &Options, binary: &Path, folder: &Path) -> anyhow::R
         both("http", "/mcp", &[]),
         Way {
             idle: None,
+            warm: None,
             ..both("http/2", "/mcp", &["--http2"])
         },
         both("sse", "/sse", &[]),
         Way {
             idle: None,
+            warm: None,
             ..both("modern", "/mcp", &["--modern"])
         },
     ];
@@ -327,6 +336,7 @@ fn way(label: &'static str, url: &str, path: &str, more: &[&str]) -> Way {
     Way {
         label,
         idle: Some(words.clone()),
+        warm: None,
         words,
     }
 }

@@ -124,7 +124,14 @@ pub(crate) fn markdown(
         writeln!(out, "Beside it, without TLS or a key: {peers}.")?;
     }
     writeln!(out, "Made by `{}`.", machine.command)?;
-    for kind in [Kind::Many, Kind::One, Kind::Large, Kind::Idle] {
+    for kind in [
+        Kind::Many,
+        Kind::One,
+        Kind::Large,
+        Kind::Open,
+        Kind::OpenAtOnce,
+        Kind::Idle,
+    ] {
         let of_kind: Vec<_> = outcomes
             .iter()
             .filter(|outcome| outcome.kind == kind)
@@ -133,11 +140,13 @@ pub(crate) fn markdown(
             continue;
         }
         writeln!(out, "\n**{}**\n", kind.title())?;
-        if kind == Kind::Idle {
-            idle(out, &of_kind)?;
-        } else {
-            timed(out, &of_kind)?;
-            beside_peers(out, &of_kind)?;
+        match kind {
+            Kind::Idle => idle(out, &of_kind)?,
+            Kind::Open | Kind::OpenAtOnce => opens(out, &of_kind)?,
+            Kind::Many | Kind::One | Kind::Large => {
+                timed(out, &of_kind)?;
+                beside_peers(out, &of_kind)?;
+            }
         }
     }
     Ok(())
@@ -199,6 +208,26 @@ fn beside_peers(out: &mut impl Write, outcomes: &[&Outcome]) -> anyhow::Result<(
                 "\n{way}: {ratio:.1} × the calls of {peer}, the quickest of the others."
             )?;
         }
+    }
+    Ok(())
+}
+
+fn opens(out: &mut impl Write, outcomes: &[&Outcome]) -> anyhow::Result<()> {
+    writeln!(
+        out,
+        "| server | connect p50 | open p50 | open p99 | faults |"
+    )?;
+    writeln!(out, "| --- | ---: | ---: | ---: | --- |")?;
+    for outcome in outcomes {
+        writeln!(
+            out,
+            "| {} | {} | {} | {} | {} |",
+            title(outcome),
+            cell(outcome.median(|turn| turn.connect_p50_us).map(time)),
+            cell(outcome.median(|turn| turn.open_p50_us).map(time)),
+            cell(outcome.median(|turn| turn.open_p99_us).map(time)),
+            faults(outcome),
+        )?;
     }
     Ok(())
 }

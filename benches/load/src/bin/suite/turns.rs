@@ -9,6 +9,7 @@ use load::report::Report;
 use tokio::process::Command;
 
 use crate::Options;
+use crate::config::OPENED;
 use crate::server::{Own, Server};
 
 /// A kind of load.
@@ -22,6 +23,10 @@ pub(crate) enum Kind {
     Large,
     /// Sessions without calls.
     Idle,
+    /// Sessions that open one after another.
+    Open,
+    /// Sessions that open at once.
+    OpenAtOnce,
 }
 
 /// All turns of one server, one way, under one kind of load.
@@ -42,6 +47,8 @@ impl Kind {
             Self::One => "one call at a time, 64 bytes",
             Self::Large => "8 sessions × 4 in flight, 1 MiB results",
             Self::Idle => "idle sessions on a shared backend",
+            Self::Open => "opening 8 sessions one after another, `warm = 8`",
+            Self::OpenAtOnce => "opening 8 sessions at once, `warm = 8`",
         }
     }
 
@@ -49,6 +56,8 @@ impl Kind {
         let (seconds, idle) = (options.seconds.to_string(), options.idle.to_string());
         let warm = if options.quick { "0.2" } else { "0.5" };
         let timed = ["--seconds", &seconds, "--warm-up", warm];
+        let times = if options.quick { "3" } else { "10" };
+        let opens = ["--open", times, "--pause", "1", "--sessions", OPENED];
         let words: Vec<&str> = match self {
             Self::Many => [&timed[..], &["--sessions", "8", "--inflight", "4"]].concat(),
             Self::One => [&timed[..], &["--sessions", "1", "--inflight", "1"]].concat(),
@@ -64,6 +73,8 @@ impl Kind {
                 [&timed[..], &large].concat()
             }
             Self::Idle => vec!["--idle", "--sessions", &idle, "--openers", "8"],
+            Self::Open => [&opens[..], &["--openers", "1"]].concat(),
+            Self::OpenAtOnce => [&opens[..], &["--openers", OPENED]].concat(),
         };
         words.into_iter().map(str::to_owned).collect()
     }
@@ -171,6 +182,24 @@ pub(crate) async fn idle(
             server.stop().await;
             if last {
                 break;
+            }
+        }
+    }
+    Ok(outcomes)
+}
+
+/// Opens sessions, one after another and at once. What has ended in one turn may be cleared away in
+/// the next one's pause.
+pub(crate) async fn opens(options: &Options, servers: &[Server]) -> anyhow::Result<Vec<Outcome>> {
+    let mut outcomes = Vec::new();
+    for kind in [Kind::Open, Kind::OpenAtOnce] {
+        for server in servers {
+            for way in &server.ways {
+                if let Some(words) = &way.warm {
+                    let mut outcome = Outcome::new(kind, server, way.label);
+                    outcome.add(options, server, words, "").await?;
+                    outcomes.push(outcome);
+                }
             }
         }
     }

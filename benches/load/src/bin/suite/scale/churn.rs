@@ -38,9 +38,19 @@ struct Owed {
 }
 
 impl Owed {
-    /// Reads a whole log.
-    fn by(log: impl BufRead) -> std::io::Result<Self> {
+    /// Reads a log, the files that were put away of it included.
+    fn of(log: &Path) -> std::io::Result<Self> {
         let mut owed = Self::default();
+        for entry in log.parent().unwrap_or(Path::new(".")).read_dir()? {
+            let path = entry?.path();
+            if path.extension() == log.extension() {
+                owed.add(BufReader::new(File::open(path)?))?;
+            }
+        }
+        Ok(owed)
+    }
+
+    fn add(&mut self, log: impl BufRead) -> std::io::Result<()> {
         for line in log.split(b'\n') {
             let line = line?;
             let head = &line[..line.len().min(HEAD)];
@@ -48,14 +58,14 @@ impl Owed {
                 memchr::memmem::find(head, format!("\"event\":\"{event}\"").as_bytes()).is_some()
             };
             match () {
-                () if is("request") => owed.requests += 1,
-                () if is("response") => owed.requests -= 1,
-                () if is("session.open") => owed.sessions += 1,
-                () if is("session.close") => owed.sessions -= 1,
+                () if is("request") => self.requests += 1,
+                () if is("response") => self.requests -= 1,
+                () if is("session.open") => self.sessions += 1,
+                () if is("session.close") => self.sessions -= 1,
                 () => {}
             }
         }
-        Ok(owed)
+        Ok(())
     }
 }
 
@@ -104,7 +114,7 @@ pub(super) async fn churn(server: &Server, log: &Path, time: Duration) -> anyhow
             while Instant::now() < deadline {
                 match once(&ways.0, ways.1).await {
                     Ok(()) => visits += 1,
-                    // Children of those that left a moment ago are kept for `resume_grace`.
+                    // Children of those that left a moment ago may not be gone yet.
                     Err(error) if error.to_string().contains(" 429 ") => {
                         tokio::time::sleep(Duration::from_secs(1)).await;
                     }
@@ -125,7 +135,7 @@ pub(super) async fn churn(server: &Server, log: &Path, time: Duration) -> anyhow
         visits += worker.await??;
     }
     let after = at_rest(pid, started).await;
-    let owed = Owed::by(BufReader::new(File::open(log)?))?;
+    let owed = Owed::of(log)?;
     // The first fifth is the way to the level of this load.
     let settled = &samples[samples.len() / 5..];
     Ok(json!({
@@ -203,7 +213,8 @@ mod tests {
 {"seq":3,"time":"2026-01-01T00:00:00.000000Z","event":"request"}
 {"seq":4,"time":"2026-01-01T00:00:00.000000Z","event":"response"}
 "#;
-        let owed = Owed::by(log.as_bytes()).unwrap();
+        let mut owed = Owed::default();
+        owed.add(log.as_bytes()).unwrap();
         assert_eq!((owed.requests, owed.sessions), (1, 1));
     }
 
