@@ -168,9 +168,8 @@ impl Instance {
         Ok(())
     }
 
-    /// Forgets a peer: its calls are cancelled at the child and never answered, and what the child
-    /// asked of it is refused.
-    pub fn detach(&self, id: PeerId) {
+    /// Forgets a peer: what the child asked of it is refused; its calls are cancelled, and given back.
+    pub fn detach(&self, id: PeerId) -> Vec<Call> {
         let mut state = self.state.lock();
         let left = state.routes.detach(id);
         let tickets: Vec<u64> = state
@@ -179,9 +178,11 @@ impl Instance {
             .filter(|(_, p)| p.peer_id == id)
             .map(|(t, _)| *t)
             .collect();
+        let mut calls = Vec::with_capacity(tickets.len());
         for ticket in &tickets {
             if let Some(mut waiting) = state.pending.remove(ticket) {
                 state.linger(*ticket, &mut waiting.call, None);
+                calls.push(waiting.call);
             }
         }
         if !tickets.is_empty() {
@@ -191,7 +192,7 @@ impl Instance {
         drop(state);
         // An instance without peers is about to be stopped, or waits for its next one.
         if alone && tickets.is_empty() && !self.mixed {
-            return;
+            return calls;
         }
         for ticket in tickets {
             self.send_cancelled(ticket);
@@ -202,6 +203,7 @@ impl Instance {
         for uri in left.unsubscribed {
             self.send_unsubscribe(&uri);
         }
+        calls
     }
 
     /// Hands a request to the child. The peer gets exactly one [`Peer::answer`] for it. Returns the

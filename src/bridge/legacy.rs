@@ -147,16 +147,17 @@ impl Bridge {
         }
     }
 
-    /// The session has ended, and wants nothing more.
-    pub(crate) fn detach(&self) {
+    /// The session has ended, and wants nothing more; its calls are given back.
+    pub(crate) fn detach(&self) -> Vec<Call> {
         let held = {
             let mut state = self.state.lock();
             state.ended = true;
             state.listens = Listens::default();
             state.calls.drain()
         };
+        // Those at the child are the bridge's own.
         self.instance.detach(self.number);
-        drop(held);
+        held.into_iter().map(|held| held.call).collect()
     }
 
     /// Looks after what waits for its time.

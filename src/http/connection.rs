@@ -42,7 +42,8 @@ where
             let (recorder, client) = (server.clone(), ends.peer.ip());
             let service = service_fn(move |request| answer(server.clone(), ends.clone(), request));
             let connection = pin!(http1().serve_connection(io, service));
-            until_closed(connection, closing, |c| c.graceful_shutdown()).await;
+            // The guard knows what was wrong.
+            let _ = until_closed(connection, closing, |c| c.graceful_shutdown()).await;
             if let Some(refused) = fault.get().copied().and_then(Fault::outline) {
                 record::unread(&recorder, client, refused);
             }
@@ -50,13 +51,17 @@ where
         Protocol::H2 => {
             let activity = Activity::new();
             let io = TokioIo::new(Guarded::http2(io, &limits, activity.clone()));
+            let (recorder, client) = (server.clone(), ends.peer.ip());
             let service = service_fn(move |request| {
                 let busy = activity.begin();
                 let answer = answer(server.clone(), ends.clone(), request);
                 async move { Ok::<_, Infallible>(answer.await?.map(|body| body.with(busy))) }
             });
             let connection = pin!(http2(closing.clone()).serve_connection(io, service));
-            until_closed(connection, closing, |c| c.graceful_shutdown()).await;
+            let ended = until_closed(connection, closing, |c| c.graceful_shutdown()).await;
+            if ended.is_err_and(|error| is_overrun(&error)) {
+                record::overrun(&recorder, client);
+            }
         }
     }
 }
@@ -65,7 +70,8 @@ async fn until_closed<C>(
     mut connection: std::pin::Pin<&mut C>,
     drain: Drain,
     shut_down: impl FnOnce(std::pin::Pin<&mut C>),
-) where
+) -> hyper::Result<()>
+where
     C: Future<Output = hyper::Result<()>>,
 {
     let ended = tokio::select! {
@@ -75,9 +81,17 @@ async fn until_closed<C>(
             connection.await
         }
     };
-    if let Err(error) = ended {
+    if let Err(error) = &ended {
         tracing::debug!(%error, "connection ended");
     }
+    ended
+}
+
+/// True when HTTP/2 itself ended the connection, over a head far too large or a flood of streams.
+/// Only the words of the error tell that apart.
+fn is_overrun(error: &hyper::Error) -> bool {
+    let words = format!("{error:?}");
+    OVERRUNS.iter().any(|overrun| words.contains(overrun))
 }
 
 async fn answer(
@@ -140,8 +154,11 @@ where
 const H1_BUFFER: usize = 64 * 1024;
 /// Requests at once on one HTTP/2 connection.
 const H2_STREAMS: u32 = 128;
-/// The longest head on HTTP/2; the contract's limit is checked after it.
-const H2_HEADERS: u32 = 32 * 1024;
+/// The longest head on HTTP/2. What is longer gets a bare 431, or ends the connection when it is
+/// longer by far; up to here the contract's limit is checked after it, and answered in its words.
+const H2_HEADERS: u32 = 256 * 1024;
+/// What h2 says when it ends a connection over what is too much.
+const OVERRUNS: [&str; 2] = ["ENHANCE_YOUR_CALM, Library", "COMPRESSION_ERROR, Library"];
 /// Waits for one HTTP/2 stream's window.
 const H2_SEND_BUFFER: usize = 64 * 1024;
 const H2_STREAM_WINDOW: u32 = 256 * 1024;

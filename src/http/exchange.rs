@@ -26,7 +26,7 @@ use crate::{
         metadata, origin,
         pace::Pace,
         record::{self, Sender},
-        reject::Rejection,
+        reject::{DRAIN_RETRY, Rejection, after},
         review::review_opened,
         route::{Endpoint, Route},
         sse, streamable,
@@ -264,10 +264,10 @@ fn health(server: &Server, method: &Method) -> Result<Response<Body>, Rejection>
     if method != Method::GET && method != Method::HEAD {
         return Err(Rejection::Method("GET, HEAD"));
     }
-    let (status, text) = if server.drain.is_draining() {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining")
-    } else {
-        (StatusCode::OK, "ok")
+    let draining = server.drain.is_draining();
+    let (status, text) = match draining {
+        true => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        false => (StatusCode::OK, "ok"),
     };
     let mut response = Response::new(Body::full(Bytes::from_static(text.as_bytes())));
     *response.status_mut() = status;
@@ -275,7 +275,10 @@ fn health(server: &Server, method: &Method) -> Result<Response<Body>, Rejection>
     response
         .headers_mut()
         .insert(http::header::CONTENT_TYPE, plain);
-    Ok(response)
+    Ok(match draining {
+        true => after(response, DRAIN_RETRY),
+        false => response,
+    })
 }
 
 impl Granted {

@@ -87,16 +87,16 @@ pub(super) async fn decide(
     decided.await
 }
 
-/// Records a message that was not let through.
+/// Records a message that was not let through; `status` is how that is answered.
 pub(super) fn refused(
     granted: &Granted,
     session: Option<&Session>,
     frame: &Frame,
-    refusal: &Refusal,
+    (refusal, status): (&Refusal, Status<'_>),
 ) {
     // What was let through has its decision, and its outcome.
     if !matches!(refusal, Refusal::Lost(_)) {
-        turned_away(granted, session, frame, (refusal.rule(), refusal.status()));
+        turned_away(granted, session, frame, (refusal.rule(), status));
     }
 }
 
@@ -144,6 +144,7 @@ pub(super) fn rejected(strangers: &Strangers, log: &Log, sender: &Sender, reject
         client: Some(sender.client),
         principal: sender.principal.as_ref(),
         backend: sender.backend.as_deref(),
+        id: rejection.id(),
         decision: Some(Decision::Deny),
         rule: Some(code),
         status: Some(status),
@@ -162,6 +163,40 @@ pub(super) fn unread(server: &Server, client: IpAddr, (status, code): (u16, &str
         decision: Some(Decision::Deny),
         rule: Some(code),
         status: Some(Status::Http(status)),
+        ..Event::new(Name::Denied)
+    });
+}
+
+/// Records a head so large, or so many streams, that their connection was ended.
+pub(super) fn overrun(server: &Server, client: IpAddr) {
+    if server.strangers.admit(client) {
+        server.snapshot().log.note(&Event {
+            client: Some(client),
+            decision: Some(Decision::Deny),
+            rule: Some("http2_overrun"),
+            status: Some(Status::Other("connection ended")),
+            ..Event::new(Name::Denied)
+        });
+    }
+}
+
+/// Records a request of which no more could be read than its id.
+pub(super) fn unreadable(
+    granted: &Granted,
+    session: &Session,
+    id: &[u8],
+    (rule, code): (&str, i32),
+) {
+    granted.log().note(&Event {
+        principal: Some(&granted.principal),
+        client: Some(granted.address),
+        backend: Some(&granted.backend),
+        session: Some(session.audit_digest()),
+        instance: Some(session.instance_number()),
+        id: Some(id),
+        decision: Some(Decision::Deny),
+        rule: Some(rule),
+        status: Some(Status::Error(code.into())),
         ..Event::new(Name::Denied)
     });
 }

@@ -92,12 +92,7 @@ impl Rejection {
     /// The response.
     pub(crate) fn into_response(self) -> Response<Body> {
         match self {
-            Self::Frame(refused) => {
-                let id = refused.id.as_deref();
-                let message = refused.error.to_string();
-                let error = frame::error_response(id, refused.error.code(), &message, None);
-                json(StatusCode::BAD_REQUEST, error)
-            }
+            Self::Frame(refused) => json(StatusCode::BAD_REQUEST, frame_error(&refused)),
             Self::Limit(Some(id)) => {
                 after(json(StatusCode::TOO_MANY_REQUESTS, limit_error(&id)), RETRY)
             }
@@ -157,9 +152,21 @@ impl Rejection {
         }
     }
 
+    /// The id of the request, where there is one.
+    pub(crate) fn id(&self) -> Option<&[u8]> {
+        match self {
+            Self::Frame(refused) => refused.id.as_deref(),
+            Self::Rate(id, _) | Self::Limit(id) | Self::Instance(id, _) => id.as_deref(),
+            _ => None,
+        }
+    }
+
     /// How it is answered, for the audit log.
     pub(crate) fn status(&self) -> Status<'static> {
         match self {
+            Self::Frame(refused) if refused.id.is_some() => {
+                Status::Error(refused.error.code().into())
+            }
             Self::Instance(Some(_), _) => Status::Error(-32011),
             _ => Status::Http(self.words().0.as_u16()),
         }
@@ -241,6 +248,12 @@ impl From<Refused> for Rejection {
     }
 }
 
+/// The answer to what is no message.
+pub(crate) fn frame_error(refused: &Refused) -> Bytes {
+    let (id, message) = (refused.id.as_deref(), refused.error.to_string());
+    frame::error_response(id, refused.error.code(), &message, None)
+}
+
 /// The answer to a request that policy denies.
 pub(crate) fn denied_error(id: &[u8], denied: &Denied) -> Bytes {
     denied.response(id)
@@ -281,7 +294,7 @@ pub(crate) fn unrecorded_error(id: &[u8]) -> Bytes {
 /// The answer to a request over a limit, with the time after which there is room.
 pub(crate) fn rate_error(id: &[u8], retry: Duration) -> Bytes {
     let data = format!(r#"{{"retry_after":{}}}"#, seconds(retry));
-    frame::error_response(Some(id), -32013, "Too many requests", Some(&data))
+    frame::error_response(Some(id), RATE, "Too many requests", Some(&data))
 }
 
 /// Whole seconds, rounded up, at least one.
@@ -330,6 +343,8 @@ pub(crate) fn after(response: Response<Body>, retry: Duration) -> Response<Body>
     with(response, RETRY_AFTER, HeaderValue::from(seconds(retry)))
 }
 
+/// The code of what is over a limit.
+pub(crate) const RATE: i32 = -32013;
 const NO_CREDENTIALS: &str = "Valid credentials are required";
 const NO_ISSUER: &str = "The identity provider can't be asked";
 const NO_SCOPE: &str = "The token lacks a scope for this";
@@ -341,4 +356,4 @@ const NO_SERVER: &str = "The server can't be started";
 /// When to come back after a cap or a failed start.
 pub(crate) const RETRY: Duration = Duration::from_secs(1);
 /// When the successor is likely to be there.
-const DRAIN_RETRY: Duration = Duration::from_secs(5);
+pub(crate) const DRAIN_RETRY: Duration = Duration::from_secs(5);

@@ -31,6 +31,7 @@ use crate::{
     policy::{Circumstances, Denied, Listed, Permit},
     session::{
         Admitted, EndReason, SendError, Session, Transport, empty_result, peer::failure_error,
+        version,
     },
 };
 
@@ -132,7 +133,7 @@ pub(crate) async fn request(
         session.unbegin();
     }
     if let (Err(refusal), Some(frame)) = (&sent, &kept) {
-        record::refused(granted, Some(session), frame, refusal);
+        record::refused(granted, Some(session), frame, (refusal, refusal.status()));
     }
     sent
 }
@@ -143,6 +144,10 @@ async fn hand_over(
     frame: Frame,
     (lane, open): (u32, bool),
 ) -> Result<(), Refusal> {
+    let frame = match frame.method() {
+        "initialize" => version::with_handshake(frame),
+        _ => frame,
+    };
     if frame.method() != "initialize" || !open {
         // The first one was counted when its session opened. What is refused counts too.
         granted.throttle().map_err(Refusal::Limited)?;
@@ -306,22 +311,26 @@ pub(crate) async fn notification(
     frame: Frame,
 ) -> Response<Body> {
     let kept = granted.log().is_on().then(|| frame.clone());
-    let sent = tell(granted, session, frame).await;
-    if let (Err(refusal), Some(frame)) = (&sent, &kept) {
-        record::refused(granted, Some(session), frame, refusal);
-    }
-    let rejection = match sent {
-        // Notifications are about nothing that is pinned.
-        Ok(()) | Err(Refusal::Withheld(_)) => return accepted(),
-        Err(Refusal::Denied(denied) | Refusal::Scope(denied, _)) => {
-            tracing::debug!(session = session.number(), %denied, "passed over a notification");
-            return accepted();
-        }
-        Err(Refusal::Limited(limited)) => Rejection::Rate(None, limited.retry_after),
-        Err(Refusal::Unrecorded) => Rejection::Unrecorded,
-        Err(Refusal::Send(error) | Refusal::Lost(error)) => refused(error),
+    let Err(refusal) = tell(granted, session, frame).await else {
+        return accepted();
     };
-    rejection.into_response()
+    let rejection = match &refusal {
+        // Notifications are about nothing that is pinned.
+        Refusal::Withheld(_) => None,
+        Refusal::Denied(denied) | Refusal::Scope(denied, _) => {
+            tracing::debug!(session = session.number(), %denied, "passed over a notification");
+            None
+        }
+        Refusal::Limited(limited) => Some(Rejection::Rate(None, limited.retry_after)),
+        Refusal::Unrecorded => Some(Rejection::Unrecorded),
+        Refusal::Send(error) | Refusal::Lost(error) => Some(refused(*error)),
+    };
+    if let Some(frame) = &kept {
+        let status = rejection.as_ref().map(Rejection::status);
+        let status = status.unwrap_or(Status::Http(ACCEPTED));
+        record::refused(granted, Some(session), frame, (&refusal, status));
+    }
+    rejection.map_or_else(accepted, Rejection::into_response)
 }
 
 async fn tell(granted: &Granted, session: &Session, frame: Frame) -> Result<(), Refusal> {
@@ -340,7 +349,7 @@ async fn tell(granted: &Granted, session: &Session, frame: Frame) -> Result<(), 
     let recorded = record::decide(granted, Some(session), &permit).await;
     let pending = recorded.map_err(|_| Refusal::Unrecorded)?;
     if let Err(error) = session.notify(permit) {
-        pending.finish(Outcome::new(Status::Error(error.code().into())));
+        pending.finish(Outcome::new(refused(error).status()));
         return Err(Refusal::Lost(error));
     }
     pending.forget();
@@ -436,5 +445,7 @@ fn refused(error: SendError) -> Rejection {
     }
 }
 
+/// How a notification is answered that was passed over.
+const ACCEPTED: u16 = 202;
 /// Messages in one array.
 const MAX_BATCH: usize = 64;

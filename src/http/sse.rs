@@ -11,13 +11,13 @@ use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 
 use crate::{
-    frame::{Frame, FrameError, Kind, Refused},
+    frame::{self, Frame, FrameError, Kind, Refused},
     http::{
         body::{Body, EventIds, Events},
         exchange::Granted,
         pace::Pace,
-        read,
-        reject::{Rejection, accepted},
+        read, record,
+        reject::{RATE, Rejection, accepted, frame_error, rate_error},
         send,
         streamable::event_stream,
     },
@@ -99,7 +99,7 @@ pub(crate) async fn post(
             error: FrameError::Batch,
             ..
         }) if session.version().is_some_and(Version::batches) => send::batch(body)?,
-        Err(refused) => return Err(refused.into()),
+        Err(refused) => return malformed(&granted, &session, &body, refused).await,
     };
     let asks = frames.iter().any(|frame| frame.kind() == Kind::Request);
     if asks && granted.server.drain.is_draining() {
@@ -120,6 +120,30 @@ pub(crate) async fn post(
             send::any(&granted, &session, frame, (STANDING, &mut pace)).await;
         }
     }
+    Ok(accepted())
+}
+
+/// What is no message: where it was a request, and its id can be told, its error comes on the stream,
+/// because some clients write nothing more after a POST that failed.
+async fn malformed(
+    granted: &Granted,
+    session: &Session,
+    body: &[u8],
+    refused: Refused,
+) -> Result<Response<Body>, Rejection> {
+    let asks = refused.id.is_some() && frame::salvage_is_call(body);
+    let Some(id) = refused.id.clone().filter(|_| asks) else {
+        return Err(refused.into());
+    };
+    let (error, rule, code) = match granted.throttle() {
+        Ok(()) => (frame_error(&refused), "bad_request", refused.error.code()),
+        Err(limited) => {
+            Pace::default().hold().await;
+            (rate_error(&id, limited.retry_after), "limit", RATE)
+        }
+    };
+    record::unreadable(granted, session, &id, (rule, code));
+    session.answer(STANDING, error);
     Ok(accepted())
 }
 

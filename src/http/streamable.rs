@@ -44,17 +44,22 @@ pub(crate) async fn post(
         return Err(Rejection::NotAcceptable);
     }
     let (parts, body) = request.into_parts();
+    let head = Head::of(&granted, &parts.headers);
+    let lost = head.as_ref().is_ok_and(Head::is_lost) && !stateless::names_modern(&parts.headers);
     let max = granted.snapshot.http.max_body;
-    let body = read::body(&granted.server, max, &parts.headers, body).await?;
+    let max = if lost { max.min(HELLO) } else { max };
+    let body = read::body(&granted.server, max, &parts.headers, body).await;
+    let body = body.map_err(|rejection| match rejection {
+        Rejection::BodyTooLarge if lost => Rejection::NotFound,
+        rejection => rejection,
+    })?;
     let frame = match Frame::from_client(body.clone()) {
         Ok(frame) => frame,
+        Err(_) if lost => return Err(Rejection::NotFound),
         Err(Refused {
             error: FrameError::Batch,
             ..
-        }) => {
-            let head = Head::of(&granted, &parts.headers)?;
-            return Box::pin(batch(&granted, head, accepts, body)).await;
-        }
+        }) => return Box::pin(batch(&granted, head?, accepts, body)).await,
         Err(refused) => return Err(refused.into()),
     };
     // A message with blanks was copied without them; a call must not hold both.
@@ -63,7 +68,7 @@ pub(crate) async fn post(
     if stateless::claims(&parts.headers, &frame) {
         return Box::pin(stateless::post(granted, parts.headers, accepts, frame)).await;
     }
-    let head = Head::of(&granted, &parts.headers)?;
+    let head = head?;
     if frame.method() == "initialize" && frame.kind() == Kind::Request {
         return Box::pin(initialize(granted, accepts, frame)).await;
     }
@@ -71,6 +76,10 @@ pub(crate) async fn post(
         .session
         .ok_or(Rejection::BadRequest("Mcp-Session-Id is required"))??;
     head.version?;
+    // While the body came.
+    if session.has_ended() {
+        return Err(Rejection::NotFound);
+    }
     match frame.kind() {
         Kind::Request => request_in(&granted, &session, accepts, frame).await,
         Kind::Notification => Ok(send::notification(&granted, &session, frame).await),
@@ -100,7 +109,7 @@ pub(crate) fn get(granted: &Granted, headers: &HeaderMap) -> Result<Response<Bod
             (lane, Some(seq))
         }
     };
-    stream(&session, lane, after)
+    stream(&session, session.attach(lane, after))
 }
 
 /// `DELETE /{backend}/mcp`: the end of a session.
@@ -127,6 +136,13 @@ struct Head {
 }
 
 impl Head {
+    /// True when a session is named that isn't the caller's. His message can still be one that needs
+    /// none: an `initialize`, or a request that claims the revision without sessions (which its
+    /// header has to say too, but only an answer in that revision can tell him).
+    fn is_lost(&self) -> bool {
+        matches!(self.session, Some(Err(_)))
+    }
+
     fn of(granted: &Granted, headers: &HeaderMap) -> Result<Self, Rejection> {
         let session = single(headers, &SESSION_ID)?;
         let session = session.map(|id| granted.session(id.as_bytes(), Transport::Http));
@@ -230,7 +246,7 @@ async fn request_in(
     match wait(session, &mut post, accepts, opens).await {
         First::Answer(answer) => Ok(answer_body(session, accepts, answer, &id)),
         First::Stream => {
-            let stream = stream(session, post.lane, None);
+            let stream = stream(session, session.attach_post(post.lane));
             stream.map_err(|_| Rejection::Instance(Some(id), RETRY))
         }
         // Cancelled, or the session was ended: there is no answer, and that is all there is to say.
@@ -276,9 +292,9 @@ async fn batch(
     if calls > 0 && granted.server.drain.is_draining() {
         return Err(Rejection::Draining);
     }
-    let mut post = session.post(calls, accepts.stream);
-    if accepts.stream && calls > 0 {
-        // Before the first answer can be there.
+    let post = session.post(calls, accepts.stream);
+    if calls > 0 {
+        // Before the first answer can be there, and so that it is kept whatever ends meanwhile.
         session.upgrade(post.lane);
     }
     let mut pace = Pace::default();
@@ -289,11 +305,9 @@ async fn batch(
         return Ok(accepted());
     }
     if accepts.stream {
-        return stream(&session, post.lane, None);
+        return stream(&session, session.attach_post(post.lane));
     }
-    let answers = session
-        .gather(&mut post, granted.snapshot.http.max_body)
-        .await;
+    let answers = session.gather(&post, granted.snapshot.http.max_body).await;
     if answers.is_empty() {
         return Ok(accepted());
     }
@@ -307,12 +321,8 @@ async fn batch(
 }
 
 /// A lane as a response.
-fn stream(
-    session: &Arc<Session>,
-    lane: u32,
-    after: Option<u64>,
-) -> Result<Response<Body>, Rejection> {
-    match session.attach(lane, after) {
+fn stream(session: &Arc<Session>, attached: Attached) -> Result<Response<Body>, Rejection> {
+    match attached {
         Attached::Reading(reading) => {
             let primes = session.version().is_some_and(Version::primes);
             let events = Events::new(session.clone(), &reading, EventIds::Lane, primes);
@@ -399,5 +409,7 @@ pub(crate) fn single<'a>(
     }
 }
 
+/// What is read of a message whose session is unknown, bytes: enough for any `initialize`.
+const HELLO: usize = 64 * 1024;
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");

@@ -62,6 +62,7 @@ impl Session {
         let result = lease
             .greet(initialize)
             .await
+            .map(|result| version::shown(&result).map_or(result, Bytes::from))
             .map(|result| version::offer(result, asked.as_deref()))
             .map(|result| match self.is_among_others() {
                 true => untasked::offer(&result).into(),

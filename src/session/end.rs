@@ -1,6 +1,6 @@
 //! The end of a session, and what brings it about.
 //!
-//! Invariant: when a session has ended its calls are cancelled, its instance is given back, and its
+//! Invariant: when a session has ended its calls are answered, its instance is given back, and its
 //! streams end when they were read.
 
 use std::time::{Duration, SystemTime};
@@ -8,14 +8,16 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use crate::{
-    audit::{Decision, Event, Name, Status},
-    backend::Failure,
-    session::{Config, EndReason, REPLAY_AGE, Session, Starting, State, Transport, peer},
+    audit::{Decision, Event, Name, Outcome, Status},
+    backend::{Call, Failure},
+    session::{
+        Config, EndReason, REPLAY_AGE, SendError, Session, Starting, State, Transport, peer,
+    },
 };
 
 impl Session {
-    /// Ends the session: what is in flight is cancelled, the instance given back, the streams end
-    /// when they were read.
+    /// Ends the session: what is in flight is cancelled at the child and answered by an error, the
+    /// instance given back, the streams end when they were read.
     pub fn end(&self, reason: EndReason) {
         let (lease, _unanswered) = {
             let mut state = self.state.lock();
@@ -24,7 +26,6 @@ impl Session {
             }
             state.ended = Some(reason);
             state.calls.clear();
-            state.streams.finish();
             (state.lease.take(), std::mem::take(&mut state.asked))
         };
         tracing::info!(
@@ -34,12 +35,41 @@ impl Session {
             ?reason,
             "session ended"
         );
-        self.upstream.detach(self.number);
+        let calls = self.upstream.detach(self.number);
+        self.cut_off(calls);
         drop(lease);
         self.record(Name::SessionClose, Some(Status::Other(reason.as_str())));
         if let Some(table) = self.table.upgrade() {
             table.forget(self);
         }
+    }
+
+    /// The end of calls that no child will answer any more, and of all lanes. Who still waits for
+    /// one is told; for who has gone it is as if he had cancelled it.
+    fn cut_off(&self, calls: Vec<Call>) {
+        let heard: Vec<bool> = {
+            let state = self.state.lock();
+            let lanes = calls.iter().map(|call| call.lane);
+            lanes.map(|lane| state.streams.is_heard(lane)).collect()
+        };
+        let mut errors = Vec::new();
+        for (call, heard) in calls.into_iter().zip(heard) {
+            let error = heard.then(|| peer::ended_error(&call.id));
+            call.pending.finish(Outcome {
+                instance: Some(self.upstream.instance().number()),
+                bytes_out: error.as_ref().map(|error| error.len() as u64),
+                ..Outcome::new(match heard {
+                    true => Status::Error(SendError::Ended.code().into()),
+                    false => Status::Cancelled,
+                })
+            });
+            errors.extend(error.map(|error| (call.lane, error)));
+        }
+        let mut state = self.state.lock();
+        for (lane, error) in errors {
+            state.streams.answer(lane, Some(error));
+        }
+        state.streams.finish();
     }
 
     /// Records that it began or ended.

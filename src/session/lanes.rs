@@ -10,7 +10,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::session::{
     Budget, Session, peer,
-    streams::{Attached, Claim, First, Reading, STANDING, Streams},
+    streams::{Attached, Claim, Event, First, STANDING, Streams},
 };
 
 /// A POST's place on a session; a client that goes away before it got anything leaves it.
@@ -36,22 +36,28 @@ impl Session {
         self.state.lock().streams.answer(lane, Some(data));
     }
 
-    /// Reads the answers of a batch whose client takes no stream, until all are there. What is too
-    /// much for one body becomes an error.
-    pub(crate) async fn gather(self: &Arc<Self>, post: &mut Post, most: usize) -> Vec<Bytes> {
-        match (&mut post.first).await {
-            Ok(First::Answer(only)) => return vec![only],
-            Ok(First::Stream) => {}
-            Ok(First::Nothing) | Err(_) => return Vec::new(),
-        }
-        let Attached::Reading(Reading { claim, .. }) = self.attach(post.lane, None) else {
+    /// Reads the answers of a batch whose client takes no stream, until all are there; its POST was
+    /// upgraded before they could come. What is too much for one body becomes an error.
+    pub(crate) async fn gather(self: &Arc<Self>, post: &Post, most: usize) -> Vec<Bytes> {
+        let Attached::Reading(reading) = self.attach_post(post.lane) else {
             return Vec::new();
         };
+        let claim = reading.claim;
         let reader = Reader {
             session: self.clone(),
             claim,
         };
         let (mut answers, mut bytes) = (Vec::new(), 0);
+        let mut take = |events: Vec<Event>| {
+            for event in events {
+                bytes += event.data.len();
+                answers.push(match bytes <= most {
+                    true => event.data,
+                    false => peer::too_much(event.data),
+                });
+            }
+        };
+        take(reading.missed);
         loop {
             let poll = |cx: &mut Context<'_>| {
                 reader
@@ -60,17 +66,11 @@ impl Session {
             };
             let events = std::future::poll_fn(poll).await;
             if events.is_empty() {
-                return answers;
+                break;
             }
-            for event in events {
-                bytes += event.data.len();
-                answers.push(if bytes <= most {
-                    event.data
-                } else {
-                    peer::too_much(event.data)
-                });
-            }
+            take(events);
         }
+        answers
     }
 
     /// What bounds all that waits for readers.
@@ -81,6 +81,12 @@ impl Session {
     /// Turns a POST that waits into a stream. False: its answer is there.
     pub(crate) fn upgrade(&self, lane: u32) -> bool {
         self.state.lock().streams.upgrade(lane)
+    }
+
+    /// Reads the lane of a POST that has not answered: also of a session that has ended, because
+    /// what came before that is owed.
+    pub(crate) fn attach_post(&self, lane: u32) -> Attached {
+        self.state.lock().streams.attach(lane, None)
     }
 
     /// Reads a lane.

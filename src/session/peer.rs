@@ -8,9 +8,11 @@ use bytes::Bytes;
 use crate::{
     audit::{self, Status},
     backend::{Call, Failure, Outcome, Peer},
-    frame::{self, Frame, Kind},
+    frame::{self, Frame, Kind, Slot},
     policy::Access,
-    session::{EndReason, Session, Transport, streams::STANDING, streams::Streams, version},
+    session::{
+        EndReason, SendError, Session, Transport, streams::STANDING, streams::Streams, version,
+    },
 };
 
 impl Peer for Session {
@@ -95,7 +97,7 @@ impl Session {
 
     /// The bytes of an answer that may pass, or of the error in its place.
     fn answered(&self, call: &Call, frame: Frame) -> Result<Bytes, Bytes> {
-        self.started(call, &frame);
+        let frame = self.started(call, frame);
         let shown = call.prune.apply(frame);
         match shown.and_then(|frame| self.access().redact(frame)) {
             Ok(frame) => Ok(frame.into_bytes()),
@@ -114,16 +116,21 @@ impl Session {
         redacted.ok()
     }
 
-    /// The answer to `initialize` settles the revision, and that the instance is of use.
-    fn started(&self, call: &Call, frame: &Frame) {
+    /// The answer to `initialize` settles the revision, and that the instance is of use. What may be
+    /// shown of it.
+    fn started(&self, call: &Call, frame: Frame) -> Frame {
         let mut state = self.state.lock();
         if state
             .starting
             .take_if(|starting| starting.id == call.id)
             .is_none()
         {
-            return;
+            return frame;
         }
+        let frame = match frame.result().and_then(version::shown) {
+            Some(result) => frame.rewritten(&[(Slot::Result, &result)]),
+            None => frame,
+        };
         if let (Kind::Result, Some(result)) = (frame.kind(), frame.result()) {
             state.agreed = true;
             state.version = version::agreed(result);
@@ -131,6 +138,7 @@ impl Session {
                 lease.confirm();
             }
         }
+        frame
     }
 
     fn send(&self, frame: Frame) -> bool {
@@ -180,6 +188,12 @@ pub(crate) fn failure_error(id: &[u8], failure: Failure) -> Bytes {
         Failure::Cancelled => (-32603, "The request was cancelled"),
     };
     frame::error_response(Some(id), code, message, None)
+}
+
+/// The JSON-RPC error for a call whose session ended.
+pub(super) fn ended_error(id: &[u8]) -> Bytes {
+    let message = "The session ended before the answer came";
+    frame::error_response(Some(id), SendError::Ended.code(), message, None)
 }
 
 /// An error in place of an answer that would make a body too large.

@@ -190,6 +190,15 @@ impl Streams {
             .any(|lane| lane.reader.is_some() || lane.first.is_some())
     }
 
+    /// True when somebody reads a lane, or will in a moment.
+    pub(crate) fn is_heard(&self, lane: u32) -> bool {
+        let waits = |lane: &Lane| {
+            let first = lane.first.as_ref();
+            lane.reader.is_some() || first.is_some_and(|first| !first.is_closed())
+        };
+        self.lanes.get(&lane).is_some_and(|lane| waits(lane))
+    }
+
     /// Puts a message that is no answer on a lane. False: that lane can't carry it.
     pub(crate) fn push(&mut self, number: u32, data: Bytes) -> bool {
         let Some(lane) = self.lanes.get_mut(&number).filter(|lane| lane.streams) else {

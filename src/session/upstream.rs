@@ -100,7 +100,7 @@ impl Upstream {
     }
 
     /// As [`Instance::detach`].
-    pub(super) fn detach(&self, peer: PeerId) {
+    pub(super) fn detach(&self, peer: PeerId) -> Vec<Call> {
         match self.bridge() {
             None => self.direct.detach(peer),
             Some(bridge) => bridge.detach(),

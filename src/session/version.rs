@@ -5,6 +5,12 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+use crate::{
+    backend::{era::MODERN, handshake::LATEST_LEGACY},
+    bridge::object::{self, Object},
+    frame::{Frame, Slot},
+};
+
 /// A revision with an `initialize` handshake, oldest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
@@ -79,6 +85,33 @@ pub(crate) fn offer(result: Bytes, asked: Option<&str>) -> Bytes {
     serde_json::to_vec(&members).map_or(result, Bytes::from)
 }
 
+/// An `initialize` that asks for the revision without a handshake, as one that asks for the newest
+/// that has one: a child that agrees to whatever it is asked for must not take itself for one of
+/// the other era.
+pub(crate) fn with_handshake(frame: Frame) -> Frame {
+    if frame.protocol_version().as_deref() != Some(MODERN) {
+        return frame;
+    }
+    let params = named(frame.params().unwrap_or(b"{}"));
+    let frame = frame.rewritten(&[(Slot::Params, &params)]);
+    // What is in the params stands elsewhere now.
+    Frame::from_child(frame.bytes().clone()).unwrap_or(frame)
+}
+
+/// An `InitializeResult` that may be shown: one that names the revision without a handshake, which
+/// no answer to `initialize` may, names the newest that has one.
+pub(crate) fn shown(result: &[u8]) -> Option<Vec<u8>> {
+    let version = object::get_text(result, VERSION);
+    (version.as_deref() == Some(MODERN)).then(|| named(result))
+}
+
+fn named(object: &[u8]) -> Vec<u8> {
+    let mut named = Object::without(object, &[VERSION]);
+    named.add_text(VERSION, LATEST_LEGACY);
+    named.finish()
+}
+
+const VERSION: &str = "protocolVersion";
 const ALL: [Version; 4] = [
     Version::V2024,
     Version::V2025March,
@@ -88,8 +121,28 @@ const ALL: [Version; 4] = [
 
 #[cfg(test)]
 mod tests {
-    use super::{Version, agreed, offer};
+    use super::{Version, agreed, offer, shown, with_handshake};
+    use crate::frame::Frame;
     use bytes::Bytes;
+
+    #[test]
+    fn no_handshake_names_the_revision_that_has_none() {
+        let hello = br#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"capabilities":{"a":1.0},"protocolVersion":"2026-07-28","clientInfo":{}}}"#;
+        let hello = Frame::from_client(Bytes::from_static(hello)).unwrap();
+        let asks = with_handshake(hello);
+        assert_eq!(asks.protocol_version().as_deref(), Some("2025-11-25"));
+        let text = std::str::from_utf8(asks.bytes()).unwrap();
+        assert!(text.contains(r#""capabilities":{"a":1.0}"#), "{text}");
+        assert!(!text.contains("2026"), "{text}");
+        let older = text.replace("2025-11-25", "1.0");
+        let older = Frame::from_client(older.into()).unwrap();
+        let same = with_handshake(older.clone());
+        assert_eq!(same.bytes(), older.bytes());
+        let result = shown(br#"{"protocolVersion":"2026-07-28","capabilities":{}}"#).unwrap();
+        assert_eq!(agreed(&result), Some(Version::V2025November));
+        assert_eq!(shown(br#"{"protocolVersion":"2099-01-01"}"#), None);
+        assert_eq!(shown(b"{}"), None);
+    }
 
     #[test]
     fn a_client_of_an_older_revision_is_offered_its_own() {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::rig::{
     ALICE, Rig,
     client::assert_error,
+    events_log::{LOGGED, noted},
     mcp::{Mcp, Sse, initialize, text_of, tool_call},
 };
 
@@ -222,4 +223,77 @@ async fn a_session_over_http_sse_may_agree_on_batches_too() {
         .post(json!([initialize("2025-03-26")]).to_string())
         .await;
     reply.assert_error(400, &json!("hello"), -32600);
+}
+
+/// Posts a batch, and reads the answers in either form.
+async fn answers(mcp: &Mcp, accept: &str, batch: &Value) -> Vec<Value> {
+    let ask = mcp.ask("POST").header("accept", accept);
+    let ask = ask.json(batch.to_string());
+    if accept == "application/json" {
+        let reply = ask.send().await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+        return serde_json::from_slice(&reply.body).expect("an array");
+    }
+    let events = ask.events().await.rest().await;
+    events.iter().map(crate::rig::events::Event::json).collect()
+}
+
+const FORMS: [&str; 2] = ["application/json", "application/json, text/event-stream"];
+
+#[tokio::test]
+async fn a_batch_is_answered_whole_also_when_its_child_ends_in_the_middle() {
+    // Who is over a rate is told so after a moment: the child has ended by then, and the batch has
+    // not been read to its end.
+    let rig = Rig::start(
+        "[backends.m]\ncommand = [\"misbehave\"]\nlimits = { tools = { env = \"1/h\" } }",
+    )
+    .await;
+    let other = Mcp::open(&rig, "m", ALICE).await;
+    assert!(other.call("env", json!({})).await["result"].is_object());
+    let batch = json!([
+        {"jsonrpc": "2.0", "id": 1, "method": "ping"},
+        tool_call(&json!(2), "crash", json!({})),
+        tool_call(&json!(3), "env", json!({})),
+        tool_call(&json!(4), "slow", json!({"ms": 600_000})),
+    ]);
+    for _ in 0..6 {
+        for accept in FORMS {
+            let mcp = Mcp::open_as(&rig, "m", ALICE, "2025-03-26").await;
+            let answers = answers(&mcp, accept, &batch).await;
+            assert_eq!(
+                ids(&answers),
+                [json!(1), json!(2), json!(3), json!(4)],
+                "{answers:?}"
+            );
+            for answer in &answers {
+                match answer["id"].as_i64() {
+                    Some(1) => assert_eq!(answer["result"], json!({}), "{answers:?}"),
+                    Some(3) => drop(assert_error(answer, &json!(3), -32013)),
+                    _ => drop(assert_error(answer, &answer["id"], -32011)),
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_batch_is_answered_whole_also_when_its_session_is_ended() {
+    let rig = Rig::start(LOGGED).await;
+    for (id, accept) in [(1, FORMS[0]), (2, FORMS[1])] {
+        let mcp = Mcp::open_as(&rig, "m", ALICE, "2025-03-26").await;
+        let slow = tool_call(&json!(id), "slow", json!({"ms": 600_000}));
+        let batch = json!([{"jsonrpc": "2.0", "id": 0, "method": "ping"}, slow]);
+        let ended = async {
+            noted(&rig, 1, json!({"event": "request", "id": id})).await;
+            let pinged = json!({"event": "response", "id": 0, "status": "ok"});
+            noted(&rig, id, pinged).await;
+            assert_eq!(mcp.delete().await.status, 204);
+        };
+        let (answers, ()) = tokio::join!(answers(&mcp, accept, &batch), ended);
+        assert_eq!(ids(&answers), [json!(0), json!(id)], "{answers:?}");
+        let cut_off = answers.iter().find(|answer| answer["id"] == id).unwrap();
+        assert_error(cut_off, &json!(id), -32011);
+        let outcome = json!({"event": "response", "id": id, "status": "-32011"});
+        noted(&rig, 1, outcome).await;
+    }
 }

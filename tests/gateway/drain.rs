@@ -21,6 +21,11 @@ use crate::{
 
 async fn health(rig: &Rig) -> (u16, String) {
     let reply = rig.client().ask("GET", "/healthz").send().await;
+    let after = reply.header("retry-after").map(str::parse::<u64>);
+    match reply.status {
+        503 => assert!(matches!(after, Some(Ok(1..))), "{reply:?}"),
+        _ => assert_eq!(after, None, "{reply:?}"),
+    }
     (reply.status, reply.text().to_owned())
 }
 

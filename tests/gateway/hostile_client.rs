@@ -374,7 +374,12 @@ async fn calls_beyond_what_an_instance_may_have_in_flight_are_refused() {
     assert_eq!(other.text("echo", json!({"text": "on"})).await, "on");
     assert_eq!(mcp.delete().await.status, 204);
     for stream in &mut held {
-        assert!(stream.rest().await.is_empty());
+        let errors = stream.rest().await;
+        assert_eq!(errors.len(), 64, "{errors:?}");
+        let codes = errors
+            .iter()
+            .map(|event| event.json()["error"]["code"].clone());
+        assert!(codes.into_iter().all(|code| code == -32011), "{errors:?}");
     }
 }
 

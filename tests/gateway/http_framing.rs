@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::rig::{
     ALICE, Rig,
+    events_log::{LOGGED, noted},
     mcp::{Mcp, initialize},
     raw::{self, Raw},
     soon,
@@ -352,4 +353,30 @@ async fn over_http2_too_what_is_ambiguous_is_refused() {
     // The gateway is none the worse.
     let mcp = Mcp::open(&rig, "m", ALICE).await;
     assert_eq!(mcp.text("echo", json!({"text": "on"})).await, "on");
+}
+
+#[tokio::test]
+async fn over_http2_a_head_far_too_large_is_431_and_stands_in_the_log() {
+    let rig = Rig::start(LOGGED).await;
+    let http2 = rig.client().http2().await;
+    for (count, size) in [(1, 20), (2, 40), (3, 70), (4, 150)] {
+        let large = "a".repeat(size << 10);
+        let ask = http2.ask("GET", "/m/mcp").key(ALICE);
+        let reply = ask.header("x-large", large).send().await;
+        reply.assert_refused(431, "headers_too_large");
+        let denied = json!({"event": "denied", "rule": "headers_too_large", "status": "431"});
+        noted(&rig, count, denied).await;
+    }
+    // Beyond all measure there is no answer, but a line.
+    let endless = Request::builder()
+        .uri(format!("https://{}/m/mcp", rig.address()))
+        .header("x-large", "a".repeat(2 << 20));
+    let endless = endless.body(()).unwrap();
+    assert_eq!(http2_status(&rig, endless).await, None);
+    let denied = json!({
+        "event": "denied", "rule": "http2_overrun", "status": "connection ended",
+    });
+    noted(&rig, 1, denied).await;
+    let health = http2.ask("GET", "/healthz").send().await;
+    assert_eq!(health.status, 200, "{health:?}");
 }

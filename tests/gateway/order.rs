@@ -69,8 +69,7 @@ async fn over_http_sse_a_post_without_an_id_answers_for_itself() {
             .parse::<u64>()
             .is_ok_and(|s| (1..=3600).contains(&s))
     );
-    let denied =
-        json!({"event": "denied", "principal": "alice", "rule": "limit", "status": "-32013"});
+    let denied = json!({"event": "denied", "principal": "alice", "rule": "limit", "status": "429"});
     events_log::noted(&rig, 1, denied).await;
     // It stands there once.
     let again = json!({"event": "denied", "rule": "rate_limited"});

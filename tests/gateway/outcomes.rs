@@ -8,6 +8,7 @@ use crate::{
     audit::{LOGGED, event, events, file},
     rig::{
         ALICE, Rig,
+        client::assert_error,
         mcp::{Mcp, NEWEST, Sse, initialize, tool_call},
         misbehave,
         modern::Modern,
@@ -172,6 +173,69 @@ async fn a_session_that_opens_during_a_reload_gets_what_holds_afterwards() {
         json!({"event": "session.close", "principal": "rita", "status": "principal"}),
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_call_whose_session_is_ended_is_answered_and_recorded_alike() {
+    let rig = Rig::start(LOGGED).await;
+    let slow = |id: i64| tool_call(&json!(id), "slow", json!({"ms": 600_000}));
+    let in_flight = async |id: i64| event(&rig, json!({"event": "request", "id": id})).await;
+
+    let mcp = Mcp::open(&rig, "m", ALICE).await;
+    let waits = mcp.ask("POST").header("accept", "application/json");
+    let waits = tokio::spawn(waits.json(slow(1).to_string()).send());
+    in_flight(1).await;
+    assert_eq!(mcp.delete().await.status, 204);
+    let reply = waits.await.expect("an answer");
+    reply.assert_error(200, &json!(1), -32011);
+
+    let mcp = Mcp::open(&rig, "m", ALICE).await;
+    let waits = mcp.ask("POST").header("accept", "text/event-stream");
+    let mut waits = waits.json(slow(2).to_string()).events().await;
+    in_flight(2).await;
+    assert_eq!(mcp.delete().await.status, 204);
+    assert_error(&waits.message().await, &json!(2), -32011);
+    assert!(waits.rest().await.is_empty());
+
+    for id in [1, 2] {
+        until("the outcome", || of(&rig, "id", &json!(id)).len() == 2).await;
+        let said = of(&rig, "id", &json!(id));
+        assert_eq!(said, [pair("request", ""), pair("response", "-32011")]);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_recorded_as_its_sender_was_told() {
+    let rig = Rig::start(&format!(
+        "{LOGGED}[backends.m]\ncommand = [\"misbehave\"]\n\
+         [backends.m.filter]\nmethods = {{ deny = [\"notifications/roots/*\"] }}"
+    ))
+    .await;
+    let mcp = Mcp::open(&rig, "m", ALICE).await;
+    let bad = r#"{"jsonrpc":"2.0","id":7,"method":1}"#;
+    mcp.post(bad).await.assert_error(400, &json!(7), -32600);
+    let line =
+        |id: i64| json!({"event": "denied", "id": id, "status": "-32600", "rule": "bad_request"});
+    event(&rig, line(7)).await;
+
+    let method = "notifications/roots/list_changed";
+    assert_eq!(mcp.notify(method, json!({})).await.status, 202);
+    let passed_over = json!({"event": "denied", "method": method, "status": "202"});
+    event(&rig, passed_over).await;
+
+    let mut sse = Sse::open(&rig, "m", ALICE).await;
+    let said = sse.post(bad.replace('7', "8")).await;
+    assert_eq!((said.status, said.body.len()), (202, 0), "{said:?}");
+    assert_error(&sse.events.message().await, &json!(8), -32600);
+    let line = event(&rig, line(8)).await;
+    assert!(line["session"].is_string(), "{line}");
+    assert_eq!(line["principal"], "alice", "{line}");
+    let nameless = r#"{"jsonrpc":"2.0","id":{},"method":"ping"}"#;
+    sse.post(nameless)
+        .await
+        .assert_error(400, &Value::Null, -32600);
+    let nameless = json!({"event": "denied", "rule": "bad_request", "status": "400"});
+    event(&rig, nameless).await;
 }
 
 #[tokio::test]

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::rig::{
     ALICE, BOB, CAROL, Rig,
-    client::{Client, Reply},
+    client::{Client, Reply, assert_error},
+    events_log::{LOGGED, noted},
     mcp::{Mcp, Sse, initialize, tool_call},
     raw, soon,
 };
@@ -91,6 +92,39 @@ async fn a_method_that_a_path_does_not_have_is_405_and_says_which_it_has() {
         assert_eq!((head.status, head.body.len()), (405, 0), "{path}");
         assert!(head.header("allow").is_some(), "{path}");
     }
+}
+
+#[tokio::test]
+async fn an_unknown_session_is_404_whatever_its_message_and_does_not_have_a_large_one_read() {
+    const STRANGE: (&str, &str) = ("mcp-session-id", "AAAAAAAAAAAAAAAAAAAAAA");
+    let rig = Rig::start(LOGGED).await;
+    let client = rig.client();
+    for body in [
+        r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"ping","id":1}"#,
+        r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#,
+        "{",
+        "",
+    ] {
+        let reply = client.post("/m/mcp", ALICE, &[STRANGE], body.to_owned());
+        reply.await.assert_refused(404, "not_found");
+    }
+    // Nothing of this body ever comes.
+    let mut raw = raw::Raw::connect(&rig).await;
+    let head = format!(
+        "POST /m/mcp HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {ALICE}\r\n\
+         Content-Type: application/json\r\n{}: {}\r\nContent-Length: 3000000\r\n\r\n",
+        STRANGE.0, STRANGE.1
+    );
+    raw.write(head.as_bytes()).await;
+    let answer = raw.read_answer().await;
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    let denied = json!({"event": "denied", "rule": "not_found", "status": "404"});
+    noted(&rig, 6, denied).await;
+    // In the revision without sessions there is nothing to be unknown.
+    let modern = [STRANGE, ("mcp-protocol-version", "2026-07-28")];
+    let reply = client.post("/m/mcp", ALICE, &modern, "{").await;
+    reply.assert_error(400, &Value::Null, -32700);
 }
 
 #[tokio::test]
@@ -403,13 +437,22 @@ fn assert_same(reply: &Reply, body: &[u8], id: Option<i64>, code: i64) {
 async fn a_body_that_is_not_one_message_is_400_with_the_id_where_it_can_be_told() {
     let rig = Rig::start("").await;
     let mcp = Mcp::open(&rig, "m", ALICE).await;
-    let sse = Sse::open(&rig, "m", ALICE).await;
+    let mut sse = Sse::open(&rig, "m", ALICE).await;
     let written = BAD_MESSAGES
         .iter()
         .map(|(body, id, code)| (body.as_bytes().to_vec(), *id, *code));
     for (body, id, code) in written.chain(more_bad_messages()) {
         assert_same(&mcp.post(body.clone()).await, &body, id, code);
-        assert_same(&sse.post(body.clone()).await, &body, id, code);
+        // There a request fails on the stream, if it can be told which one it is.
+        let asks = body.windows(8).any(|bytes| bytes == b"\"method\"");
+        match id.filter(|_| asks) {
+            None => assert_same(&sse.post(body.clone()).await, &body, id, code),
+            Some(id) => {
+                let reply = sse.post(body.clone()).await;
+                assert_eq!((reply.status, reply.body.len()), (202, 0), "{reply:?}");
+                assert_error(&sse.events.message().await, &json!(id), code);
+            }
+        }
         // Nor does it open a session.
         let reply = rig.client().post("/m/mcp", ALICE, &[], body.clone()).await;
         assert_same(&reply, &body, id, code);

@@ -296,6 +296,55 @@ async fn each_known_revision_is_agreed_on_and_another_is_answered_with_a_known_o
     }
 }
 
+/// Agrees to whatever revision it is asked for, or to the one that it is given, and tells which one
+/// it was asked for.
+const AGREES: &str = r#"
+while read -r line; do
+    id=$(printf "%s" "$line" | sed "s/.*\"id\":\\([0-9]*\\).*/\\1/")
+    case $line in
+    *"\"initialize\""*)
+        asked=$(printf "%s" "$line" | sed "s/.*\"protocolVersion\":\"\\([^\"]*\\)\".*/\\1/")
+        printf "{\"jsonrpc\":\"2.0\",\"id\":%s,\"result\":{\"protocolVersion\":\"%s\",\"capabilities\":{\"tools\":{}},\"serverInfo\":{\"name\":\"a\",\"version\":\"1\"}}}\n" "$id" "${1:-$asked}" ;;
+    *"\"tools/call\""*)
+        printf "{\"jsonrpc\":\"2.0\",\"id\":%s,\"result\":{\"content\":[{\"type\":\"text\",\"text\":\"%s\"}]}}\n" "$id" "$asked" ;;
+    esac
+done
+"#;
+
+#[tokio::test]
+async fn no_session_is_opened_in_the_revision_that_has_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = folder.path().join("agrees.sh");
+    std::fs::write(&script, AGREES).expect("a script");
+    let backend = |name: &str, isolation: &str, agrees: &str| {
+        let script = script.display();
+        format!(
+            "[backends.{name}]\nisolation = \"{isolation}\"\n\
+             command = ['/bin/sh', '{script}'{agrees}]\n"
+        )
+    };
+    let rig = Rig::start(&format!(
+        "{}{}{}",
+        backend("own", "session", ""),
+        backend("common", "principal", ""),
+        backend("stubborn", "session", ", '2026-07-28'"),
+    ))
+    .await;
+    for name in ["own", "common", "stubborn"] {
+        let mcp = Mcp::open_as(&rig, name, ALICE, "2026-07-28").await;
+        assert_eq!(mcp.version, NEWEST, "{name}");
+        assert_eq!(mcp.text("asked", json!({})).await, NEWEST, "{name}");
+        // What else it is asked for it hears as it was asked.
+        let mcp = Mcp::open_as(&rig, name, BOB, "2025-06-18").await;
+        let agreed = match name {
+            "stubborn" => NEWEST,
+            _ => "2025-06-18",
+        };
+        assert_eq!(mcp.version, agreed, "{name}");
+        assert_eq!(mcp.text("asked", json!({})).await, "2025-06-18", "{name}");
+    }
+}
+
 #[tokio::test]
 async fn instances_are_shared_as_the_isolation_says() {
     let rig = Rig::start(
