@@ -48,11 +48,23 @@ pub async fn ask(
     request: &Frame,
     timeout: Duration,
 ) -> Result<Frame, Unanswered> {
+    let told = put(instance, request)?;
+    answer(told, timeout).await
+}
+
+/// Puts `request` to the child; what is given waits for the answer.
+///
+/// # Errors
+/// [`Unanswered::Gone`].
+pub(super) fn put(
+    instance: &Arc<Instance>,
+    request: &Frame,
+) -> Result<oneshot::Receiver<Outcome>, Unanswered> {
     let (peer, call, told) = question();
     let id = NEXT_ASKER.fetch_add(1, Ordering::Relaxed);
     let put = instance.call((id, &peer), request, call);
     put.map_err(|_| Unanswered::Gone)?;
-    answer(told, timeout).await
+    Ok(told)
 }
 
 /// As [`ask`], for the one that compares what the child says with what was reviewed.
@@ -98,7 +110,14 @@ fn question() -> (Arc<dyn Peer>, Call, oneshot::Receiver<Outcome>) {
     (peer, call, told)
 }
 
-async fn answer(told: oneshot::Receiver<Outcome>, timeout: Duration) -> Result<Frame, Unanswered> {
+/// Waits for what [`put`] asked for.
+///
+/// # Errors
+/// [`Unanswered`].
+pub(super) async fn answer(
+    told: oneshot::Receiver<Outcome>,
+    timeout: Duration,
+) -> Result<Frame, Unanswered> {
     match tokio::time::timeout(timeout, told).await {
         Ok(Ok(Outcome::Answer(answer))) => Ok(answer),
         Ok(Ok(Outcome::Failed(Failure::Unreadable))) => Err(Unanswered::Unreadable),

@@ -3,7 +3,7 @@
 //! A child has one level for all. Owns what each session asked for. Invariant: the child is told the
 //! lowest of them, and `info` at the highest, since whoever asked for nothing hears that much.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     backend::{
@@ -66,16 +66,23 @@ impl Instance {
         peer: PeerId,
         level: u8,
     ) -> Result<Option<Frame>, Unanswered> {
-        // One after the other, so that the child hears the last of them last.
-        let _alone = self.telling.lock().await;
-        let told = self.with_routes(|routes| routes.levels().want(peer, level));
-        let Some(name) = told.and_then(|told| LEVELS.get(usize::from(told))) else {
-            return Ok(None);
+        let told = {
+            // One after the other, so that the child hears the last of them last; nobody waits for
+            // what it answers to another.
+            let _alone = self.telling.lock().await;
+            let told = self.with_routes(|routes| routes.levels().want(peer, level));
+            let Some(name) = told.and_then(|told| LEVELS.get(usize::from(told))) else {
+                return Ok(None);
+            };
+            let params = format!(r#"{{"level":"{name}"}}"#);
+            let request = frame::request(b"0", "logging/setLevel", Some(params.as_bytes()));
+            let request = Frame::from_child(request).map_err(|_| Unanswered::Unreadable)?;
+            ask::put(self, &request)
         };
-        let params = format!(r#"{{"level":"{name}"}}"#);
-        let request = frame::request(b"0", "logging/setLevel", Some(params.as_bytes()));
-        let request = Frame::from_child(request).map_err(|_| Unanswered::Unreadable)?;
-        let answer = ask::ask(self, &request, PATIENCE).await;
+        let answer = match told {
+            Ok(told) => ask::answer(told, self.limits().request_timeout).await,
+            Err(gone) => Err(gone),
+        };
         match answer {
             Ok(answer) if answer.kind() == Kind::Result => Ok(None),
             refused => {
@@ -107,8 +114,6 @@ pub const LEVELS: [&str; 8] = [
     "emergency",
 ];
 const INFO: u8 = 1;
-/// For a child to take a level.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

@@ -105,6 +105,10 @@ pub(super) fn start(mut backend: BackendEntry, front: Front) -> ExitCode {
 /// A configuration under which no child can read the key's file.
 fn hiding(parts: Parts, key_file: Option<PathBuf>) -> Result<Config, Exposed> {
     let mut config = Config::without_file(parts)?;
+    // With its folder, where other runs keep the certificates that their clients trust.
+    let kept = state_root().map(|root| root.join("gatehouse-key.pem"));
+    let held = kept.filter(|file| file.parent().is_some_and(std::path::Path::is_dir));
+    config.own_files.extend(held);
     // A pipe, as of `<(…)`, has nothing more to give.
     config
         .own_files
@@ -272,9 +276,8 @@ fn names(addresses: &[SocketAddr]) -> Vec<String> {
     named.iter().map(IpAddr::to_string).collect()
 }
 
-/// Where what outlives a run is kept: a certificate that clients trust must stay the same, also when
-/// one with other names is needed beside it. Where there is no home, a folder for this run.
-fn state_dir(names: &[String]) -> std::io::Result<PathBuf> {
+/// The folder of all that outlives a run, where there is a home.
+fn state_root() -> Option<PathBuf> {
     let absolute = |name: &str| {
         std::env::var_os(name)
             .map(PathBuf::from)
@@ -282,11 +285,13 @@ fn state_dir(names: &[String]) -> std::io::Result<PathBuf> {
     };
     let base = absolute("XDG_STATE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
-    let folder = base.map(|base| {
-        names
-            .iter()
-            .fold(base.join("gatehouse"), |dir, name| dir.join(name))
-    });
+    base.map(|base| base.join("gatehouse"))
+}
+
+/// Where what outlives a run is kept: a certificate that clients trust must stay the same, also when
+/// one with other names is needed beside it. Where there is no home, a folder for this run.
+fn state_dir(names: &[String]) -> std::io::Result<PathBuf> {
+    let folder = state_root().map(|root| names.iter().fold(root, |dir, name| dir.join(name)));
     let lasting = folder.map(|dir| private_dir(&dir, true));
     if let Some(Ok(dir)) = lasting {
         return Ok(dir);

@@ -108,8 +108,10 @@ pub(crate) async fn post(
     let granted = Arc::new(granted);
     let mut pace = Pace::default();
     for frame in frames {
-        if frame.method() == "initialize" && !session.has_own_instance() {
-            // The handshake takes as long as the child does; the POST does not.
+        let common = !session.has_own_instance();
+        if common && (frame.method() == "initialize" || session.keeps_level(&frame)) {
+            // The handshake takes as long as the child does, and so does its word on a level; the
+            // POST does not.
             let (session, sender) = (session.clone(), granted.clone());
             let greeting = async move {
                 let to = (STANDING, &mut Pace::default());

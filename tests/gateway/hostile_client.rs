@@ -267,9 +267,10 @@ async fn a_client_that_asks_without_reading_stops_nobody() {
     let mcp = Mcp::open(&rig, "m", ALICE).await;
     let before = process::descriptors(rig.pid());
     let mut flooding = JoinSet::new();
-    for _ in 0..4 {
+    // Ids of their own: that one is in use would be a short answer, and many of those fit.
+    for number in 0..4 {
         let echo = json!({"text": "x".repeat(2000)});
-        let request = post(&rig, &mcp, &tool_call(&json!("same"), "echo", echo));
+        let request = post(&rig, &mcp, &tool_call(&json!(number), "echo", echo));
         let mut tls = rig.client().connect(&[b"http/1.1"]).await;
         flooding.spawn(async move {
             let mut sent = 0_usize;

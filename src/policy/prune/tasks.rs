@@ -35,7 +35,7 @@ impl Taskless {
                 Some(result) => Ok(answer.rewritten(&[(Slot::Result, &result)])),
                 None => Ok(answer),
             },
-            (Self::Called, None) if answer.error_code().is_some_and(wants_a_task) => {
+            (Self::Called, None) if wants_a_task(&answer) => {
                 let id = answer.id().unwrap_or_default();
                 let result = serde_json::json!({
                     "content": [{ "type": "text", "text": ONLY_AS_TASK }],
@@ -49,9 +49,14 @@ impl Taskless {
     }
 }
 
-/// How a child refuses a call that should have been a task (2025-11-25, basic/utilities/tasks).
-fn wants_a_task(code: i64) -> bool {
-    code == -32601
+/// How a child refuses a call that should have been a task (2025-11-25, basic/utilities/tasks). Many
+/// refuse a tool that they don't have with the same code, and say nothing of tasks.
+fn wants_a_task(answer: &Frame) -> bool {
+    let says = |error: &[u8]| error.to_ascii_lowercase();
+    answer.error_code() == Some(-32601)
+        && answer
+            .error()
+            .is_some_and(|error| memchr::memmem::find(&says(error), b"task").is_some())
 }
 
 /// The result of `tools/list` without `execution`; `Some(None)`: nothing in it says so.
@@ -150,7 +155,11 @@ mod tests {
         let passed = pruned("tools/call", refused);
         assert!(passed.contains(r#""isError":true"#), "{passed}");
         assert!(pruned("tools/list", refused).contains(refused));
-        let other = r#""error":{"code":-32602,"message":"no such tool"}"#;
-        assert!(pruned("tools/call", other).contains(other));
+        for other in [
+            r#""error":{"code":-32602,"message":"no such task"}"#,
+            r#""error":{"code":-32601,"message":"Unknown tool: x"}"#,
+        ] {
+            assert!(pruned("tools/call", other).contains(other));
+        }
     }
 }
