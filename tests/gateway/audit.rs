@@ -294,7 +294,7 @@ async fn an_id_that_is_in_use_is_refused_and_no_panic_is_told() {
 #[tokio::test]
 async fn a_decision_stands_before_and_an_outcome_after_whatever_happens() {
     let rig = Rig::start(&format!(
-        "{LOGGED}[limits]\nrequest_timeout = \"400ms\"\n[backends.m]\ncommand = [\"misbehave\"]"
+        "{LOGGED}[limits]\nrequest_timeout = \"3s\"\n[backends.m]\ncommand = [\"misbehave\"]"
     ))
     .await;
     let slow = json!({"ms": 600_000});

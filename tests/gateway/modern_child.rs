@@ -95,9 +95,10 @@ async fn a_child_that_can_t_start_is_no_child_of_another_era() {
 
 #[tokio::test]
 async fn what_a_child_takes_back_is_not_asked() {
-    let asks = r#"say '{"jsonrpc":"2.0","id":"q1","method":"roots/list"}'
-say '{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"q1"}}'
-say '{"jsonrpc":"2.0","id":"q2","method":"roots/list"}'"#;
+    // In one write: questions are gathered for a moment only.
+    let asks = r#"say '{"jsonrpc":"2.0","id":"q1","method":"roots/list"}
+{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"q1"}}
+{"jsonrpc":"2.0","id":"q2","method":"roots/list"}'"#;
     let rig = Rig::start(&doing(asks)).await;
     let alice = Modern::new(&rig, "m", ALICE).declaring(json!({"roots": {}}));
     let asked = alice.call("t", json!({})).await;
