@@ -133,6 +133,15 @@ impl Log {
     /// # Errors
     /// [`OpenError`]; nothing stays open then.
     pub fn open(config: &Config) -> Result<Self, OpenError> {
+        // Before anything is made beside what may be no log.
+        config.examine()?;
+        if let Destination::File(path) = &config.path {
+            let folder = place::folder(path);
+            place::make_folder(folder).map_err(|source| OpenError::Folder {
+                path: folder.to_owned(),
+                source,
+            })?;
+        }
         let settings = Settings::new(config)?;
         let signer = signer(config)?;
         let (store, chain, repair): (Box<dyn Store>, _, _) = match &config.path {

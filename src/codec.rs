@@ -22,6 +22,8 @@ pub use fuzz::fuzz_codec;
 pub struct LineReader<R> {
     source: R,
     max_message: usize,
+    /// What `max_message` is, where it changes.
+    limit: Option<Limit>,
     buffer: Vec<u8>,
     /// Where the current line begins in the buffer.
     start: usize,
@@ -34,6 +36,9 @@ pub struct LineReader<R> {
     half_line: usize,
     ended: bool,
 }
+
+/// How many bytes a line may have now.
+pub type Limit = Box<dyn Fn() -> usize + Send + Sync>;
 
 /// What [`LineReader::next`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +69,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         Self {
             source,
             max_message,
+            limit: None,
             buffer: Vec::new(),
             start: 0,
             searched: 0,
@@ -74,9 +80,12 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         }
     }
 
-    /// From now on lines have at most `max_message` bytes.
-    pub fn set_limit(&mut self, max_message: usize) {
-        self.max_message = max_message;
+    /// A reader of lines of at most so many bytes as `limit` says when they come.
+    pub fn following(source: R, limit: Limit) -> Self {
+        Self {
+            limit: Some(limit),
+            ..Self::new(source, 0)
+        }
     }
 
     /// The next line that is not empty; `None` at the end, and after [`Line::Endless`].
@@ -102,6 +111,9 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
                 .await?;
             if read == 0 {
                 self.end();
+            }
+            if let Some(limit) = &self.limit {
+                self.max_message = limit();
             }
         }
     }

@@ -14,7 +14,7 @@ use std::{
     sync::{Arc, atomic::AtomicUsize},
 };
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::TcpListener;
 
 pub use accept::Accepted;
@@ -128,8 +128,8 @@ impl Listener {
         Self::assemble(config, &self.sockets, Arc::clone(&self.caps))
     }
 
-    fn assemble(config: &Config, old: &[Bound], caps: Arc<Caps>) -> Result<Self, BindError> {
-        let mut old = old.to_vec();
+    fn assemble(config: &Config, before: &[Bound], caps: Arc<Caps>) -> Result<Self, BindError> {
+        let mut old = before.to_vec();
         let mut sockets = Vec::with_capacity(config.addresses.len());
         for &configured in &config.addresses {
             let kept = old.iter().position(|bound| bound.configured == configured);
@@ -137,7 +137,7 @@ impl Listener {
                 Some(index) => old.swap_remove(index),
                 None => Bound {
                     configured,
-                    socket: open(configured, &config.addresses)
+                    socket: open_beside(configured, &config.addresses, before)
                         .map(Arc::new)
                         .map_err(|source| BindError::new(configured, source))?,
                 },
@@ -226,23 +226,49 @@ fn affordable(config: &Config, descriptors: u64) -> (usize, usize) {
 /// # Errors
 /// What keeps it from being bound.
 pub fn examine(address: SocketAddr, all: &[SocketAddr]) -> Result<(), BindError> {
-    let bound = bound(address, all).map_err(|source| BindError::new(address, source));
+    let bound = bound(address, all, false).map_err(|source| BindError::new(address, source));
     bound.map(drop)
 }
 
-fn open(address: SocketAddr, all: &[SocketAddr]) -> io::Result<TcpListener> {
-    let socket = bound(address, all)?;
+/// Opens an address beside sockets of ours that are about to close. Where they are in its way (one
+/// is an address of this machine and the other all of them), they share the port with it, for as
+/// long as it takes to bind it: nobody else can come in between, and when it fails all is as it was.
+fn open_beside(address: SocketAddr, all: &[SocketAddr], ours: &[Bound]) -> io::Result<TcpListener> {
+    let ours = ours.iter().filter(|bound| {
+        let local = bound.socket.local_addr();
+        local.is_ok_and(|local| local.port() == address.port())
+    });
+    let ours: Vec<_> = ours.map(|bound| SockRef::from(&*bound.socket)).collect();
+    match open(address, all, false) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && !ours.is_empty() => {}
+        opened => return opened,
+    }
+    let shared = ours
+        .iter()
+        .try_for_each(|socket| socket.set_reuse_port(true));
+    let opened = shared.and_then(|()| open(address, all, true));
+    for socket in ours {
+        socket.set_reuse_port(false)?;
+    }
+    let opened = opened?;
+    SockRef::from(&opened).set_reuse_port(false)?;
+    Ok(opened)
+}
+
+fn open(address: SocketAddr, all: &[SocketAddr], shared: bool) -> io::Result<TcpListener> {
+    let socket = bound(address, all, shared)?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
 }
 
-fn bound(address: SocketAddr, all: &[SocketAddr]) -> io::Result<Socket> {
+fn bound(address: SocketAddr, all: &[SocketAddr], shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.is_ipv6() {
         socket.set_only_v6(only_v6(address, all))?;
     }
     // A restart must not wait for connections of the old process in TIME_WAIT.
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket)

@@ -79,6 +79,12 @@ impl Config {
     }
 }
 
+/// Where a self-signed certificate and its key stand in a folder.
+#[must_use]
+pub fn self_signed_paths(dir: &Path) -> [PathBuf; 2] {
+    self_signed::paths(dir).into()
+}
+
 /// What [`Acceptor::reload_if_changed`] found.
 #[derive(Debug)]
 pub enum Reload {

@@ -1,6 +1,9 @@
 //! `[audit]`, and why a log can't be opened.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use super::{Arguments, arguments, place, sign::Signer};
 
@@ -109,6 +112,12 @@ pub enum OpenError {
         /// Why.
         source: io::Error,
     },
+    /// A key is to stand where the log does.
+    #[error("{} is a file of the audit log itself; the key must be another one", path.display())]
+    SameFile {
+        /// The file.
+        path: PathBuf,
+    },
     /// The private key is gone.
     #[error(
         "{} is gone, and its public key {} is still there: put it back, or move the public key \
@@ -152,6 +161,30 @@ impl Config {
         files
     }
 
+    /// The key for checkpoints has a folder, and is none of the files of the log.
+    fn apart(&self, key: &Path) -> Result<(), OpenError> {
+        let place = |file: &Path| {
+            let folder = place::folder(file);
+            let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+            (folder, file.file_name().map(ToOwned::to_owned))
+        };
+        let (path, folder) = (key.to_owned(), place(key).0);
+        let mut made = None;
+        if let Destination::File(log) = &self.path {
+            let names = ["", ".lock", ".key"].map(|suffix| place(&place::beside(log, suffix)));
+            if names.contains(&place(key)) || names.contains(&place(&super::sign::public_path(key)))
+            {
+                return Err(OpenError::SameFile { path });
+            }
+            made = Some(place(log).0);
+        }
+        if folder.is_dir() || made == Some(folder) {
+            return Ok(());
+        }
+        let source = io::Error::new(io::ErrorKind::NotFound, "its folder isn't there");
+        Err(OpenError::Key { path, source })
+    }
+
     /// What would keep [`super::Log::open`] from working, as far as it can be told without making
     /// or changing a file.
     ///
@@ -160,6 +193,7 @@ impl Config {
     pub fn examine(&self) -> Result<(), OpenError> {
         arguments::patterns(&self.redact)?;
         if let Some(key) = &self.sign_key {
+            self.apart(key)?;
             Signer::examine(key)?;
         }
         match &self.path {

@@ -10,7 +10,10 @@
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    },
     path::{Path, PathBuf},
 };
 
@@ -89,8 +92,19 @@ pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
 
 /// What would keep the file from being opened, without making anything.
 pub(super) fn examine(path: &Path) -> Result<(), OpenError> {
+    if path.as_os_str().as_bytes().ends_with(b"/") || path.file_name().is_none() {
+        return Err(OpenError::Unfit {
+            path: path.to_owned(),
+            reason: "names a folder",
+        });
+    }
     if exists(path)? {
-        open_found(path)?;
+        let file = open_found(path)?;
+        let size = file.metadata().map_err(|source| OpenError::Open {
+            path: path.to_owned(),
+            source,
+        })?;
+        super::tail::read(&file, size.len(), path)?;
     }
     Ok(())
 }

@@ -41,6 +41,13 @@ pub(super) fn read(file: &File, size: u64, path: &Path) -> Result<Tail, OpenErro
         chain: None,
         first: None,
     };
+    let head = read_at(file, 0, size.min(HEAD)).map_err(failed)?;
+    if !BEGIN.starts_with(&head[..head.len().min(BEGIN.len())]) {
+        return Err(OpenError::Unfit {
+            path: path.to_owned(),
+            reason: "holds something else",
+        });
+    }
     let mut window = WINDOW.min(size);
     let (mut bytes, mut whole);
     loop {
@@ -64,7 +71,6 @@ pub(super) fn read(file: &File, size: u64, path: &Path) -> Result<Tail, OpenErro
         lines = &lines[start..];
     }
     let chain = follow(lines).map_err(|why| damaged(&why))?;
-    let head = read_at(file, 0, size.min(HEAD)).map_err(failed)?;
     Ok(Tail {
         len: size - window + whole as u64,
         chain: Some(chain),
@@ -123,7 +129,7 @@ fn begins_in(lines: &[u8]) -> bool {
 
 /// The `seq` of the line that a file begins with.
 pub(super) fn first_seq(head: &[u8]) -> Option<u64> {
-    let digits = head.strip_prefix(b"{\"seq\":")?;
+    let digits = head.strip_prefix(BEGIN)?;
     let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;
     std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
 }
@@ -134,5 +140,7 @@ fn read_at(file: &File, offset: u64, len: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// How each line begins, and so each log.
+const BEGIN: &[u8] = b"{\"seq\":";
 /// What is read of the end at first.
 const WINDOW: u64 = 128 * 1024;

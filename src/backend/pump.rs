@@ -146,12 +146,13 @@ async fn supervise(instance: &Instance, process: &mut Process) -> Ended {
 }
 
 async fn read(instance: &Arc<Instance>, stdout: impl AsyncRead + AsFd + Unpin) -> Ended {
-    let mut lines = LineReader::new(stdout, instance.limits().max_message);
+    let limits = instance.clone();
+    let limit = Box::new(move || limits.limits().max_message);
+    let mut lines = LineReader::following(stdout, limit);
     let mut narrow = true;
     loop {
         // A child that floods must not keep its worker thread to itself.
         tokio::task::coop::consume_budget().await;
-        lines.set_limit(instance.limits().max_message);
         match lines.next().await {
             Ok(Some(Line::Frame(line))) => {
                 if narrow && line.len() > child::NARROW {

@@ -3,7 +3,6 @@
 //! Owns its defaults and the words it takes.
 
 use super::{
-    Strictness,
     context::{Context, Span},
     known,
     problem::Problem,
@@ -48,21 +47,26 @@ pub(super) fn read(root: &mut Table<'_>) -> Option<Config> {
     config
 }
 
-/// What would keep the log from being opened at start. `serve` finds out by opening it.
+/// What would keep the log from being opened.
 fn examine(table: &Table<'_>, config: &Config, [path, sign_key]: [Option<Span>; 2]) {
     let cx = table.cx;
-    if cx.strictness != Strictness::Check {
-        return;
-    }
     let Some(error) = cx.world.unfit_log(config) else {
         return;
     };
     let (place, help) = match error {
         // It was reported where it stands.
         OpenError::Pattern(_) => return,
-        OpenError::Key { .. } | OpenError::NotKey { .. } if config.sign_key.is_some() => {
+        OpenError::Key { ref path, .. }
+        | OpenError::NotKey { ref path }
+        | OpenError::SameFile { ref path }
+            if config.sign_key.as_ref() == Some(path) =>
+        {
             (sign_key, "name a key that only the gateway's user can read")
         }
+        OpenError::LostKey { .. } => (
+            sign_key,
+            "put the private key back, or move the public key away to begin with a new pair",
+        ),
         _ => (path, "name a file that only the gateway writes"),
     };
     cx.report(

@@ -2,7 +2,7 @@
 //!
 //! Owns the rule that client certificates are asked for only when it is known whom to trust.
 
-use super::{problem::Problem, table::Table};
+use super::{expand::Text, problem::Problem, table::Table};
 use crate::tls;
 
 /// Reads the keys; `None` when no client is asked for a certificate.
@@ -39,20 +39,44 @@ pub(super) fn read(table: &mut Table<'_>) -> Option<tls::Clients> {
         }
         return None;
     };
-    for text in [Some(&ca), crl.as_ref()].into_iter().flatten() {
-        readable(table, text);
-    }
-    Some(tls::Clients {
-        ca: table.cx.path(&ca.value),
-        crl: crl.map(|crl| table.cx.path(&crl.value)),
+    let texts = [Some(&ca), crl.as_ref()].into_iter().flatten();
+    let unreadable = texts.filter(|text| !readable(table, text)).count();
+    let path = |text: &Text| table.cx.path(&text.value);
+    let clients = tls::Clients {
+        ca: path(&ca),
+        crl: crl.as_ref().map(path),
         required,
-    })
+    };
+    if unreadable == 0 {
+        usable(table, &clients, (&ca, crl.as_ref()));
+    }
+    Some(clients)
 }
 
-fn readable(table: &Table<'_>, text: &super::expand::Text) {
+/// Says which of the files is of no use.
+fn usable(table: &Table<'_>, clients: &tls::Clients, (ca, crl): (&Text, Option<&Text>)) {
+    let world = table.cx.world;
+    let alone = tls::Clients {
+        crl: None,
+        ..clients.clone()
+    };
+    let authorities = world.unfit_clients(&alone);
+    let (place, help) = match (&authorities, crl) {
+        (None, Some(crl)) => (crl, "name a PEM file with the lists of these authorities"),
+        _ => (ca, "name a PEM file with the authorities' certificates"),
+    };
+    let flaw = authorities.or_else(|| world.unfit_clients(clients));
+    if let Some(error) = flaw {
+        let problem = Problem::error(error.to_string());
+        table.cx.report(problem.at(&place.span).help(help));
+    }
+}
+
+fn readable(table: &Table<'_>, text: &Text) -> bool {
     let cx = table.cx;
     let path = cx.path(&text.value);
-    if let Err(error) = cx.world.read(&path) {
+    let read = cx.world.read(&path);
+    if let Err(error) = &read {
         let shown = cx.path(text.shown());
         cx.report(
             Problem::error(format!("can't read `{}`: {error}", shown.display()))
@@ -60,6 +84,7 @@ fn readable(table: &Table<'_>, text: &super::expand::Text) {
                 .help("the path is relative to this file"),
         );
     }
+    read.is_ok()
 }
 
 fn unused(table: &Table<'_>, key: &str) {

@@ -20,7 +20,7 @@ use nix::{
 use crate::{
     audit,
     listener::{self, BindError},
-    package,
+    package, tls,
 };
 
 /// The world as a configuration sees it.
@@ -69,6 +69,11 @@ pub trait Environment {
 
     /// What keeps an audit log from being opened, if anything does.
     fn unfit_log(&self, _log: &audit::Config) -> Option<audit::OpenError> {
+        None
+    }
+
+    /// What keeps the certificates of clients from being checked, if anything does.
+    fn unfit_clients(&self, _clients: &tls::Clients) -> Option<tls::TlsError> {
         None
     }
 
@@ -137,6 +142,10 @@ impl Environment for Process {
 
     fn unfit_log(&self, log: &audit::Config) -> Option<audit::OpenError> {
         log.examine().err()
+    }
+
+    fn unfit_clients(&self, clients: &tls::Clients) -> Option<tls::TlsError> {
+        clients.examine().err()
     }
 
     #[cfg(not(unix))]

@@ -103,6 +103,7 @@ fn source(table: &mut Table<'_>, hosts: &Hosts<'_>) -> tls::Source {
     }
     if self_signed {
         writable(table);
+        private(table);
         return tls::Source::SelfSigned {
             dir: table.cx.base.to_path_buf(),
             names: hosts.certified(),
@@ -154,6 +155,20 @@ fn writable(table: &Table<'_>) {
             ))
             .at(&table.place("self_signed"))
             .help("let the gateway's user write there, or write `cert` and `key`"),
+        );
+    }
+}
+
+/// A pair that was made before is used again, unless others know its key.
+fn private(table: &Table<'_>) {
+    let cx = table.cx;
+    let [cert, key] = tls::self_signed_paths(cx.base);
+    if cx.world.exists(&cert) && cx.world.exposed(&key) {
+        let help = format!("run `chmod 600 {}`", key.display());
+        cx.report(
+            Problem::error("other users can read the private key of the self-signed certificate")
+                .at(&table.place("self_signed"))
+                .help(help),
         );
     }
 }

@@ -164,9 +164,26 @@ fn addresses(table: &mut Table<'_>) -> Vec<(SocketAddr, Span)> {
                     .help("remove one of the two"),
             );
         }
+        let whole = addresses
+            .iter()
+            .find(|(other, _)| covers(other, &address) || covers(&address, other));
+        if let Some((_, first)) = whole {
+            table.cx.report(
+                Problem::error("one of these addresses is part of the other")
+                    .at(&text.span)
+                    .also(first, "the other one")
+                    .help("keep the wider one, or the narrower ones"),
+            );
+        }
         addresses.push((address, text.span));
     }
     addresses
+}
+
+/// True when the first stands for all addresses of its kind, the second included.
+fn covers(all: &SocketAddr, one: &SocketAddr) -> bool {
+    let alike = all.is_ipv4() == one.is_ipv4() && all.port() == one.port();
+    all.ip().is_unspecified() && !one.ip().is_unspecified() && alike && one.port() != 0
 }
 
 fn public_url(table: &mut Table<'_>) -> Option<Uri> {

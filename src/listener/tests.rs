@@ -70,6 +70,28 @@ async fn rebinding_keeps_sockets_and_counts() {
 }
 
 #[tokio::test]
+async fn one_address_becomes_all_of_them_and_back_without_letting_anybody_in() {
+    let first = Listener::bind(&config(&["127.0.0.1:0"], 10, 10)).unwrap();
+    let port = first.local_addrs()[0].port();
+    let wide = format!("0.0.0.0:{port}");
+    let narrow = format!("127.0.0.1:{port}");
+    let second = first.rebind(&config(&[&wide], 10, 10)).unwrap();
+    for taken in [&wide, &narrow] {
+        assert!(Listener::bind(&config(&[taken], 10, 10)).is_err());
+    }
+    drop(first);
+    drop(pair(&second, 0).await);
+    let third = second.rebind(&config(&[&narrow], 10, 10)).unwrap();
+    drop(second);
+    drop(pair(&third, 0).await);
+    // What somebody else has is refused still, and ours is as it was.
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap().to_string();
+    assert!(third.rebind(&config(&[&narrow, &taken], 10, 10)).is_err());
+    drop(pair(&third, 0).await);
+}
+
+#[tokio::test]
 async fn a_taken_address_is_named() {
     let listener = Listener::bind(&config(&["127.0.0.1:0"], 1, 1)).unwrap();
     let taken = listener.local_addrs()[0].to_string();

@@ -37,6 +37,14 @@ pub struct Clients {
 pub(super) type Verifier = Arc<dyn ClientCertVerifier>;
 
 impl Clients {
+    /// Whether certificates can be checked with what is in the files.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn examine(&self) -> Result<(), TlsError> {
+        self.verifier().map(drop)
+    }
+
     pub(super) fn verifier(&self) -> Result<Verifier, TlsError> {
         let mut roots = RootCertStore::empty();
         for certificate in certificates(&self.ca)? {

@@ -16,6 +16,7 @@ mod auth;
 mod batch;
 mod bridged;
 mod bridged_hostile;
+mod check_serve;
 mod commands;
 #[cfg(target_os = "linux")]
 mod confined;
