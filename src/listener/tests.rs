@@ -71,7 +71,15 @@ async fn rebinding_keeps_sockets_and_counts() {
 
 #[tokio::test]
 async fn one_address_becomes_all_of_them_and_back_without_letting_anybody_in() {
-    let first = Listener::bind(&config(&["127.0.0.1:0"], 10, 10)).unwrap();
+    // A port that nobody has on any other address of this machine.
+    let everywhere = || {
+        std::net::TcpListener::bind("0.0.0.0:0")
+            .unwrap()
+            .local_addr()
+    };
+    let narrow = || format!("127.0.0.1:{}", everywhere().unwrap().port());
+    let mut tries = (0..20).map(|_| Listener::bind(&config(&[&narrow()], 10, 10)));
+    let first = tries.find_map(Result::ok).unwrap();
     let port = first.local_addrs()[0].port();
     let wide = format!("0.0.0.0:{port}");
     let narrow = format!("127.0.0.1:{port}");
