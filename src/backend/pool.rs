@@ -480,8 +480,7 @@ impl Backend {
             *users = users.saturating_sub(1);
             *users
         };
-        // The one that all share runs as long as the backend does; a principal's goes with his last
-        // session.
+        // The one that all share runs as long as the backend; a principal's goes with his last session.
         if left > 0 || (key.principal.is_none() && !self.drain.is_draining()) {
             return;
         }
