@@ -64,6 +64,10 @@ async fn still_serves(rig: &Rig) {
 #[tokio::test]
 async fn connections_that_say_nothing_stop_nobody_and_are_closed() {
     let rig = Rig::start("").await;
+    until("the warm one", || {
+        rig.log().matches("instance started").count() >= 1
+    })
+    .await;
     let before = process::descriptors(rig.pid());
     let mut held = silent(&rig, 300).await;
     // Half of them begin a handshake and go no further.
@@ -119,6 +123,10 @@ async fn heads_that_trickle_are_answered_with_408_or_closed_in_time() {
 #[tokio::test]
 async fn two_thousand_connections_stop_nobody_and_leave_nothing() {
     let rig = Rig::start("").await;
+    until("the warm one", || {
+        rig.log().matches("instance started").count() >= 1
+    })
+    .await;
     let before = process::descriptors(rig.pid());
     let held = silent(&rig, 2000).await;
     until("all connections", || {
@@ -230,6 +238,10 @@ async fn leave(mut tls: TlsStream<TcpStream>, request: String, half: bool) {
 async fn a_client_that_leaves_mid_call_cancels_nothing_and_leaves_nothing() {
     let rig = Rig::start("").await;
     let mcp = Mcp::open(&rig, "m", ALICE).await;
+    until("who replaces the warm one", || {
+        rig.log().matches("instance started").count() >= 2
+    })
+    .await;
     let before = process::descriptors(rig.pid());
     for half in [true, false] {
         let mut leaving = JoinSet::new();
@@ -265,6 +277,10 @@ async fn a_client_that_leaves_mid_call_cancels_nothing_and_leaves_nothing() {
 async fn a_client_that_asks_without_reading_stops_nobody() {
     let rig = Rig::start("").await;
     let mcp = Mcp::open(&rig, "m", ALICE).await;
+    until("who replaces the warm one", || {
+        rig.log().matches("instance started").count() >= 2
+    })
+    .await;
     let before = process::descriptors(rig.pid());
     let mut flooding = JoinSet::new();
     // Ids of their own: that one is in use would be a short answer, and many of those fit.
