@@ -13,6 +13,7 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     mount::{MsFlags, mount},
     sys::statvfs::{FsFlags, statvfs},
     unistd,
@@ -152,7 +153,12 @@ fn hold_ancestors(plan: &Plan) -> Result<(), Refused> {
         .collect();
     let whole = MsFlags::MS_BIND | MsFlags::MS_REC;
     for folder in held {
-        mount(Some(folder), folder, NONE, whole, NONE).map_err(failed())?;
+        match mount(Some(folder), folder, NONE, whole, NONE) {
+            // Where the gateway could make none, its children can't either; before its first start
+            // there is none yet.
+            Err(Errno::ENOENT) => {}
+            held => held.map_err(failed())?,
+        }
     }
     Ok(())
 }

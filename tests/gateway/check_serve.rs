@@ -76,6 +76,28 @@ fn refused_beside(
     }
 }
 
+#[test]
+fn a_file_is_good_before_anything_was_made_beside_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("proxy.toml");
+    let text = format!(
+        "[server]\nlisten = {FREE}\ntls = {{ self_signed = true }}\n[auth]\n\
+         keys = [{{ name = \"a\", sha256 = \"{}\", roles = [\"all\"] }}]\n[roles]\n\
+         all = {{ \"*\" = {{}} }}\n[audit]\npath = \"audit/log.jsonl\"\n[backends.m]\n\
+         command = [\"npx\", \"-y\", \"@modelcontextprotocol/server-memory\"]\n",
+        "0".repeat(64)
+    );
+    fs::write(&file, text).expect("a file");
+    let before = content(folder.path());
+    // From there, as most do: so its children run in that folder too.
+    let mut check = Command::new(binary());
+    let checked = check.arg("check").current_dir(folder.path()).output();
+    let checked = checked.expect("it runs");
+    let said = String::from_utf8_lossy(&checked.stderr);
+    assert_eq!(checked.status.code(), Some(0), "{said}");
+    assert_eq!(content(folder.path()), before, "{said}");
+}
+
 const FREE: &str = "\"127.0.0.1:0\"";
 
 #[test]

@@ -244,7 +244,7 @@ async fn a_wrapped_command_cant_read_the_key_that_it_is_called_with() {
     write_private(&key_file, "a-key-that-stands-in-a-file\n");
     let (seen, misbehave) = (state.path().join("seen"), misbehave());
     let script = format!(
-        "cat {} >{} 2>/dev/null || echo hidden >{}; exec {}",
+        "cat {} >>{} 2>/dev/null || echo hidden >>{}; exec {}",
         key_file.display(),
         seen.display(),
         seen.display(),
@@ -265,7 +265,10 @@ async fn a_wrapped_command_cant_read_the_key_that_it_is_called_with() {
     let wrapped = Started::start(state.path(), &wrap).await;
     let mcp = wrapped.open("a-key-that-stands-in-a-file").await;
     assert_eq!(mcp.text("echo", json!({"text": "x"})).await, "x");
-    assert_eq!(fs::read_to_string(&seen).expect("it looked"), "hidden\n");
+    // A second child may have looked too: the one that is kept warm.
+    let seen = fs::read_to_string(&seen).expect("it looked");
+    assert!(!seen.is_empty());
+    assert!(seen.lines().all(|line| line == "hidden"), "{seen}");
 }
 
 #[tokio::test]

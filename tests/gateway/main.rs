@@ -50,7 +50,6 @@ mod modern_slow;
 mod mtls;
 mod order;
 mod origin;
-#[allow(dead_code, reason = "a subject may need what no other has used yet")]
 mod outcomes;
 mod own_program;
 mod pin;
