@@ -35,6 +35,7 @@ suite [options]: measures beside each other the bare pipe, a bare HTTP bridge an
   --scale              instead: the gateway under slow readers, overload, churn, 10,000 sessions
   --only PART          of --scale: idle, slow, stopped, overload or churn
   --churn S            how long sessions come and go                       [120]
+  --churn-rate N       how many a second at most                           [all it can]
                        (with --quick each part is a short one, to see that it works)
 
 Exit code 1 when an answer was lost, wrong or stray.";

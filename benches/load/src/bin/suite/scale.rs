@@ -25,7 +25,7 @@ use crate::turns;
 /// What of it to run.
 pub(crate) struct Scale {
     only: Option<String>,
-    churn: Duration,
+    churn: churn::Pace,
 }
 
 /// The parts, in their order.
@@ -40,19 +40,26 @@ impl Scale {
         let wanted = args.contains("--scale");
         let only: Option<String> = args.opt_value_from_str("--only")?;
         let churn: Option<f64> = args.opt_value_from_str("--churn")?;
+        let rate: Option<f64> = args.opt_value_from_str("--churn-rate")?;
         if let Some(part) = &only
             && !PARTS.contains(&part.as_str())
         {
             anyhow::bail!("--only is one of {}", PARTS.join(", "));
         }
         let churn = churn.unwrap_or(if quick { 20.0 } else { 120.0 });
-        let churn = Duration::from_secs_f64(churn.clamp(1.0, 7200.0));
+        if rate.is_some_and(|rate| !(0.1..=100_000.0).contains(&rate)) {
+            anyhow::bail!("--churn-rate is 0.1 to 100000 a second");
+        }
+        let churn = churn::Pace {
+            time: Duration::from_secs_f64(churn.clamp(1.0, 7200.0)),
+            rate,
+        };
         Ok(wanted.then_some(Self { only, churn }))
     }
 
     /// How much longer than a suite it may take.
     pub(crate) fn limit(&self) -> Duration {
-        self.churn + Duration::from_secs(1200)
+        self.churn.time + Duration::from_secs(1200)
     }
 
     /// Runs the parts. True: no call was lost or answered wrongly.
@@ -96,7 +103,7 @@ impl Scale {
             "slow" => readers::slow(server, options.quick).await,
             "stopped" => readers::stopped(server).await,
             "overload" => overload(options, server).await,
-            "churn" => churn::churn(server, &folder.join("audit.jsonl"), self.churn).await,
+            "churn" => churn::churn(server, &folder.join("audit.jsonl"), &self.churn).await,
             _ => idle(options, server).await,
         }
     }

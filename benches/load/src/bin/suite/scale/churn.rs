@@ -1,7 +1,7 @@
 //! Sessions that come, call once and go without a word.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -90,10 +90,44 @@ impl Held {
     }
 }
 
-/// Opens, calls and drops sessions for `time`, half of them with a child of their own. What the
-/// gateway holds is told from outside; which requests and sessions it thinks of as open, by its
-/// audit `log`.
-pub(super) async fn churn(server: &Server, log: &Path, time: Duration) -> anyhow::Result<Value> {
+/// How long sessions come and go, and how many a second at most.
+pub(super) struct Pace {
+    pub(super) time: Duration,
+    pub(super) rate: Option<f64>,
+}
+
+impl Pace {
+    /// How far apart one worker's sessions begin: those of a stream and a child of its own never
+    /// closer than children can be started.
+    fn apart(&self, own: bool) -> Duration {
+        let floor = if own {
+            Duration::from_millis(250)
+        } else {
+            Duration::ZERO
+        };
+        let rated = self.rate.map_or(0.0, |rate| AT_ONCE as f64 / rate);
+        floor.max(Duration::from_secs_f64(rated))
+    }
+}
+
+/// What came of one worker's sessions.
+#[derive(Default)]
+struct Visits {
+    done: u64,
+    failed: u64,
+}
+
+impl Visits {
+    /// Counts one that failed, and says why: the others go on.
+    fn fail(&mut self, path: &str, error: &anyhow::Error) {
+        self.failed += 1;
+        let _ = writeln!(std::io::stderr(), "churn: {path}: {error:#}");
+    }
+}
+
+/// Opens, calls and drops sessions, half of them with a child of their own. What the gateway holds
+/// is told from outside; which requests and sessions it thinks of as open, by its audit `log`.
+pub(super) async fn churn(server: &Server, log: &Path, pace: &Pace) -> anyhow::Result<Value> {
     let pid = server.pid.unwrap_or(0);
     let started = Instant::now();
     // The first ones leave what stays: tables, pools, the common child.
@@ -102,27 +136,29 @@ pub(super) async fn churn(server: &Server, log: &Path, time: Duration) -> anyhow
         visit(server, 1).await?;
     }
     let before = at_rest(pid, started).await;
-    let deadline = Instant::now() + time;
+    let deadline = Instant::now() + pace.time;
     let mut workers = Vec::new();
     for number in 0..AT_ONCE {
         let (path, stream) = way(number);
-        let own = stream && path.starts_with("/echo");
-        let pause = Duration::from_millis(if own { 250 } else { 0 });
-        let ways = (client(server, path)?, stream, pause);
+        let apart = pace.apart(stream && path.starts_with("/echo"));
+        let client = client(server, path)?;
         workers.push(tokio::task::spawn_local(async move {
-            let mut visits = 0_u64;
+            let mut visits = Visits::default();
             while Instant::now() < deadline {
-                match once(&ways.0, ways.1).await {
-                    Ok(()) => visits += 1,
-                    // Children of those that left a moment ago may not be gone yet.
-                    Err(error) if error.to_string().contains(" 429 ") => {
+                let next = Instant::now() + apart;
+                match once(&client, stream).await {
+                    Ok(()) => visits.done += 1,
+                    Err(error) => {
+                        // Children of those that left a moment ago may not be gone yet.
+                        if !error.to_string().contains(" 429 ") {
+                            visits.fail(path, &error);
+                        }
                         tokio::time::sleep(Duration::from_secs(1)).await;
                     }
-                    Err(error) => return Err(error),
                 }
-                tokio::time::sleep(ways.2).await;
+                tokio::time::sleep_until(next.into()).await;
             }
-            anyhow::Ok(visits)
+            visits
         }));
     }
     let mut samples = Vec::new();
@@ -130,17 +166,21 @@ pub(super) async fn churn(server: &Server, log: &Path, time: Duration) -> anyhow
         tokio::time::sleep(Duration::from_secs(1)).await;
         samples.push(Held::by(pid, started));
     }
-    let mut visits = 0;
+    let mut visits = Visits::default();
     for worker in workers {
-        visits += worker.await??;
+        let of_one = worker.await?;
+        visits.done += of_one.done;
+        visits.failed += of_one.failed;
     }
     let after = at_rest(pid, started).await;
     let owed = Owed::of(log)?;
     // The first fifth is the way to the level of this load.
     let settled = &samples[samples.len() / 5..];
     Ok(json!({
-        "sessions": visits,
-        "seconds": time.as_secs(),
+        "sound": visits.failed == 0,
+        "sessions": visits.done,
+        "failed": visits.failed,
+        "seconds": pace.time.as_secs(),
         "mib_per_hour": slope(settled) * 3600.0 / 1024.0,
         "before": before.json(),
         "after": after.json(),
