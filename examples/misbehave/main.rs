@@ -175,6 +175,8 @@ fn handle(peer: &Peer, options: &Options, line: Line) {
             Some(page) => peer.answer(&id, &page),
             None => peer.refuse(&id, -32602, "Invalid cursor"),
         },
+        // Thousands of them would need as many threads, for nothing.
+        ("tools/call", Some(_)) if peer.is_silent() && params["name"] == "echo" => {}
         ("tools/call", Some(id)) => {
             let peer = peer.clone();
             let exit_after = options.exit_after;

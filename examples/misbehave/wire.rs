@@ -294,6 +294,11 @@ impl Peer {
         self.0.silent.store(true, Ordering::Relaxed);
     }
 
+    /// True when it writes nothing any more.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.0.silent.load(Ordering::Relaxed)
+    }
+
     /// Counts an answered tool call, and exits after the last one allowed.
     pub(crate) fn answered(&self, exit_after: Option<u64>) {
         let answered = self.0.answered.fetch_add(1, Ordering::Relaxed) + 1;

@@ -6,7 +6,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::{
@@ -44,24 +44,7 @@ async fn slow_calls(
             let mcp = mcp.clone();
             calls.spawn(async move { mcp.post(body.to_string()).await });
         }
-        soon("calls in flight", async {
-            loop {
-                let seen: Value =
-                    serde_json::from_str(&mcp.text("seen", json!({})).await).expect("JSON");
-                let asked = seen["methods"].as_array().expect("methods").iter();
-                let count = mcp
-                    .text("count", json!({}))
-                    .await
-                    .parse::<usize>()
-                    .expect("a number");
-                let own = asked.filter(|method| *method == "tools/call").count();
-                // Each look is two calls of its own, and they are answered in turn.
-                if count > each && own > each {
-                    break;
-                }
-            }
-        })
-        .await;
+        mcp.until_called(each).await;
         opened.push(mcp);
     }
     (opened, calls)

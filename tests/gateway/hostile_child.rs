@@ -1,6 +1,6 @@
 //! Children that do what no good server does: each harms its own calls at most.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{fs, path::Path, sync::Arc};
 
 use serde_json::{Value, json};
 use tokio::task::{JoinHandle, JoinSet};
@@ -475,17 +475,15 @@ async fn a_child_that_stops_reading_has_its_own_calls_refused_and_those_alone() 
     assert_eq!(mcp.text("deaf", json!({})).await, "done");
     let mut calls = JoinSet::new();
     let text = "a".repeat(60_000);
-    let refused = loop {
-        let body = tool_call(&json!(calls.len()), "echo", json!({"text": text})).to_string();
+    // More than its queue, its pipe and its own buffer hold.
+    for id in 0..20 {
+        let body = tool_call(&json!(id), "echo", json!({"text": text})).to_string();
         let mcp = mcp.clone();
         calls.spawn(async move { mcp.post(body).await });
-        // A refusal is an answer, and the only one that can come.
-        let soon = tokio::time::timeout(Duration::from_millis(20), calls.join_next()).await;
-        if let Ok(Some(reply)) = soon {
-            break reply.expect("an answer");
-        }
-        assert!(calls.len() < 60, "no call is refused");
-    };
+    }
+    // A refusal is an answer, and the only one that can come.
+    let refused = soon("a refusal", calls.join_next()).await;
+    let refused = refused.expect("a call").expect("an answer");
     assert_eq!(
         (refused.status, code(&refused)),
         (200, -32013),
@@ -497,9 +495,11 @@ async fn a_child_that_stops_reading_has_its_own_calls_refused_and_those_alone() 
     assert_eq!(mcp.delete().await.status, 204);
     // Those that the child never read end with the session.
     while let Some(reply) = soon("the others", calls.join_next()).await {
-        let code = code(&reply.expect("an answer"));
-        // More than one may have been refused before the first refusal was seen.
-        assert!(matches!(code, -32011 | -32013), "{code}");
+        let reply = reply.expect("an answer");
+        // More than one may have been refused before the first refusal was seen, and some may come
+        // after the end.
+        let known = reply.status == 404 || matches!(code(&reply), -32011 | -32013);
+        assert!(known, "{reply:?}");
     }
 }
 
@@ -557,10 +557,7 @@ async fn a_cancelled_call_ends_without_an_answer_also_when_the_child_gives_one()
     );
     let posting = mcp.clone();
     let call = tokio::spawn(async move { posting.post(call.to_string()).await });
-    soon("the call at the child", async {
-        while mcp.text("count", json!({})).await == "1" {}
-    })
-    .await;
+    mcp.until_called(1).await;
     // It wakes the call, which then answers although it was cancelled.
     let cancel = mcp
         .notify("notifications/cancelled", json!({"requestId": "gone"}))

@@ -807,10 +807,10 @@ async fn over_a_concurrency_a_call_fails_alone_until_another_is_done() {
 
 #[tokio::test]
 async fn a_child_that_stops_reading_has_too_much_to_do_and_says_so() {
-    let rig = Rig::start("").await;
+    let rig = Rig::start("[limits]\nmax_body = \"256KiB\"").await;
     let mcp = Mcp::open(&rig, "m", ALICE).await;
     assert_eq!(mcp.text("deaf", json!({})).await, "done");
-    let text = "a".repeat(3 << 20);
+    let text = "a".repeat(192 << 10);
     let mut calls = Vec::new();
     let filling = async {
         for id in 0.. {

@@ -113,10 +113,7 @@ async fn sessions_of_a_changed_backend_finish_their_calls_and_end() {
     let slow = tool_call(&json!("slow"), "slow", json!({"ms": 1000}));
     let posting = mcp.clone();
     let call = tokio::spawn(async move { posting.post(slow.to_string()).await });
-    soon("the call at the child", async {
-        while mcp.text("count", json!({})).await == "1" {}
-    })
-    .await;
+    mcp.until_called(1).await;
     rig.rewrite(&backend("after"));
     rig.signal(Signal::SIGHUP);
     reloaded(&rig, 1).await;

@@ -116,10 +116,7 @@ async fn another_request_timeout_is_for_calls_that_come() {
     let slow = tool_call(&json!("before"), "slow", json!({"ms": 3000}));
     let posting = mcp.clone();
     let before = tokio::spawn(async move { posting.post(slow.to_string()).await });
-    soon("the call at the child", async {
-        while mcp.text("count", json!({})).await == "1" {}
-    })
-    .await;
+    mcp.until_called(1).await;
     reload(&rig, "[limits]\nrequest_timeout = \"500ms\"").await;
     let answer = mcp.call("slow", json!({"ms": 600_000})).await;
     assert_error(&answer, &answer["id"], -32012);
@@ -157,10 +154,7 @@ async fn a_log_that_is_owed_an_outcome_can_be_come_back_to() {
     let slow = tool_call(&json!("slow"), "slow", json!({"ms": 600_000}));
     let posting = mcp.clone();
     let call = tokio::spawn(async move { posting.post(slow.to_string()).await });
-    soon("the call at the child", async {
-        while mcp.text("count", json!({})).await == "1" {}
-    })
-    .await;
+    mcp.until_called(1).await;
     reload(&rig, &to("b")).await;
     mcp.text("echo", json!({"text": "in b"})).await;
     reload(&rig, &to("a")).await;

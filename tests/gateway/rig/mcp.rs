@@ -110,6 +110,19 @@ impl Mcp {
         text_of(&answer)
     }
 
+    /// Waits until a child of its own has had so many calls beside those that this makes.
+    pub(crate) async fn until_called(&self, calls: usize) {
+        let called = async {
+            for asked in 1.. {
+                let count = self.text("count", json!({})).await;
+                if count.parse::<usize>().expect("a number") >= asked + calls {
+                    return;
+                }
+            }
+        };
+        soon("the calls at the child", called).await;
+    }
+
     /// Sends a notification.
     pub(crate) async fn notify(&self, method: &str, params: Value) -> Reply {
         let body = json!({"jsonrpc": "2.0", "method": method, "params": params});
