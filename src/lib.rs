@@ -22,6 +22,7 @@ pub mod config;
 pub mod drain;
 pub mod frame;
 pub mod gateway;
+pub mod glob;
 pub mod http;
 pub mod limit;
 pub mod listener;

@@ -25,6 +25,7 @@ use bytes::Bytes;
 use self::{feigned::Feigned, rules::Passed};
 use crate::{
     frame::{self, Frame},
+    glob::Globs,
     principal::Principal,
 };
 
@@ -56,11 +57,11 @@ pub struct Role {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Grant {
     /// Tool names.
-    pub tools: Option<filter::Globs>,
+    pub tools: Option<Globs>,
     /// Prompt names.
-    pub prompts: Option<filter::Globs>,
+    pub prompts: Option<Globs>,
     /// Resource URIs.
-    pub resources: Option<filter::Globs>,
+    pub resources: Option<Globs>,
 }
 
 /// What a message comes with that doesn't stand in it.

@@ -14,7 +14,7 @@ use std::{
 
 /// From the bottom up. A module imports from layers below its own only.
 const LAYERS: &[&[&str]] = &[
-    &["secret", "principal", "frame", "drain", "package"],
+    &["secret", "principal", "frame", "drain", "package", "glob"],
     &[
         "codec",
         "listener",

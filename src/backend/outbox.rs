@@ -1,15 +1,15 @@
 //! The queue in front of a child's stdin.
 //!
-//! Owns the bytes that wait to be written and the task that writes them. It must never know what a
-//! message means. Invariant: messages leave whole and in the order in which they were pushed, and
-//! at most `limit` bytes wait (or one message, however long), whatever the child does.
+//! Owns the bytes that wait to be written, and the pipe. Whoever brings a message to an empty queue
+//! writes it himself, as far as the pipe takes it at once: that spares a task its turn. It must never
+//! know what a message means. Invariants: messages leave whole and in the order in which they were
+//! pushed, and at most `limit` bytes wait (or one message, however long), whatever the child does.
 
-use bytes::{BufMut, BytesMut};
+use std::{io, sync::Arc};
+
+use bytes::{Buf, BufMut, BytesMut};
 use parking_lot::Mutex;
-use tokio::{
-    io::{AsyncWrite, AsyncWriteExt},
-    sync::Notify,
-};
+use tokio::{net::unix::pipe, sync::Notify};
 
 /// Why a message was not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -33,11 +33,29 @@ pub struct Outbox {
 #[derive(Debug, Default)]
 struct State {
     waiting: BytesMut,
-    /// A buffer that was written, to be filled again.
-    spare: BytesMut,
-    /// Bytes handed to the writer and not yet taken by the pipe.
-    writing: usize,
+    /// The pipe, while it is open.
+    pipe: Option<Arc<pipe::Sender>>,
     closed: bool,
+}
+
+impl State {
+    /// Writes what the pipe takes at once: never more than it holds, so never for long.
+    fn write(&mut self) -> io::Result<()> {
+        while let Some(pipe) = self.pipe.as_ref().filter(|_| !self.waiting.is_empty()) {
+            match pipe.try_write(&self.waiting)? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => self.waiting.advance(written),
+            }
+        }
+        if self.waiting.is_empty() {
+            // A large one is not kept: an idle instance would hold the longest message that it got.
+            match self.waiting.capacity() {
+                ..=KEEP => self.waiting.clear(),
+                _ => self.waiting = BytesMut::new(),
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Outbox {
@@ -60,15 +78,15 @@ impl Outbox {
         if state.closed {
             return Err(PushError::Closed);
         }
-        let held = state.waiting.len() + state.writing;
+        let held = state.waiting.len();
         if held > 0 && held + size > self.limit {
             return Err(PushError::Full);
         }
-        let idle = state.waiting.is_empty();
         encode(&mut state.waiting);
         state.waiting.put_u8(b'\n');
-        drop(state);
-        if idle {
+        // What fails here fails for the task too, which sees to it.
+        if held == 0 && !(state.write().is_ok() && state.waiting.is_empty()) {
+            drop(state);
             self.wake.notify_one();
         }
         Ok(())
@@ -79,77 +97,47 @@ impl Outbox {
         let mut state = self.state.lock();
         state.closed = true;
         state.waiting = BytesMut::new();
+        state.pipe = None;
         drop(state);
         self.wake.notify_one();
     }
 
-    /// Writes what is queued until the queue is closed or the pipe breaks; `sink` is dropped then.
+    /// Writes what the pipe didn't take at once, until the queue is closed or the pipe breaks.
     ///
     /// # Errors
     /// What the pipe said; the queue is closed too.
-    pub async fn run(&self, mut sink: impl AsyncWrite + Unpin) -> std::io::Result<()> {
-        loop {
-            let Some(batch) = self.take().await else {
+    pub async fn run(&self, pipe: pipe::Sender) -> io::Result<()> {
+        let pipe = Arc::new(pipe);
+        {
+            let mut state = self.state.lock();
+            if state.closed {
                 return Ok(());
-            };
-            if let Err(error) = self.write(&mut sink, batch).await {
-                self.close();
-                return Err(error);
             }
+            state.pipe = Some(pipe.clone());
         }
+        let written = self.write(&pipe).await;
+        self.close();
+        written
     }
 
-    async fn take(&self) -> Option<BytesMut> {
+    async fn write(&self, pipe: &pipe::Sender) -> io::Result<()> {
         loop {
-            {
+            let waits = {
                 let mut state = self.state.lock();
                 if state.closed {
-                    return None;
+                    return Ok(());
                 }
-                if !state.waiting.is_empty() {
-                    let spare = std::mem::take(&mut state.spare);
-                    let batch = std::mem::replace(&mut state.waiting, spare);
-                    state.writing = batch.len();
-                    return Some(batch);
+                match state.write() {
+                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                    _ => !state.waiting.is_empty(),
                 }
-            }
-            self.wake.notified().await;
-        }
-    }
-
-    /// A child that doesn't read must not keep the writer from seeing that the queue was closed.
-    async fn write(
-        &self,
-        sink: &mut (impl AsyncWrite + Unpin),
-        batch: BytesMut,
-    ) -> std::io::Result<()> {
-        let mut batch = batch;
-        let mut rest = &batch[..];
-        while !rest.is_empty() {
-            let written = tokio::select! {
-                biased;
-                written = sink.write(rest) => written?,
-                () = self.closed() => return Ok(()),
             };
-            if written == 0 {
-                return Err(std::io::ErrorKind::WriteZero.into());
+            // A child that doesn't read must not keep this from seeing that the queue was closed.
+            tokio::select! {
+                () = self.wake.notified() => {}
+                ready = pipe.writable(), if waits => ready?,
             }
-            rest = &rest[written..];
-            self.state.lock().writing = rest.len();
         }
-        // A large one is not kept: an idle instance would hold the longest message that it ever got.
-        if batch.capacity() <= KEEP {
-            batch.clear();
-            self.state.lock().spare = batch;
-        }
-        Ok(())
-    }
-
-    async fn closed(&self) {
-        while !self.state.lock().closed {
-            self.wake.notified().await;
-        }
-        // The permit may have been meant for `take`, which looks at `closed` first.
     }
 }
 
@@ -159,36 +147,61 @@ const KEEP: usize = 32 * 1024;
 #[cfg(test)]
 mod tests {
     use super::{Outbox, PushError};
-    use tokio::io::AsyncReadExt;
+    use tokio::{io::AsyncReadExt, net::unix::pipe};
 
     fn push(outbox: &Outbox, text: &str) -> Result<(), PushError> {
         outbox.push(text.len() + 1, |out| out.extend_from_slice(text.as_bytes()))
     }
 
+    /// More than a pipe holds.
+    const MUCH: usize = 1 << 18;
+
     #[tokio::test]
     async fn messages_leave_whole_and_in_order() {
         let outbox = std::sync::Arc::new(Outbox::new(1 << 20));
-        let (sink, mut source) = tokio::io::duplex(8);
+        let (sink, mut source) = pipe::pipe().unwrap();
         let writer = outbox.clone();
+        // Some fit into the pipe at once, some don't.
+        let text = |index: usize| format!("message {index}{}", " ".repeat(index * 37));
         let read = async {
-            let mut text = String::new();
-            let _ = source.read_to_string(&mut text).await;
-            text
+            let mut read = String::new();
+            let _ = source.read_to_string(&mut read).await;
+            read
         };
         let write = async move {
-            for index in 0..100 {
-                push(&outbox, &format!("message {index}")).unwrap();
-                tokio::task::yield_now().await;
+            let mut rest = (0..300).peekable();
+            while let Some(index) = rest.peek() {
+                match push(&outbox, &text(*index)) {
+                    Ok(()) => drop(rest.next()),
+                    Err(_) => tokio::task::yield_now().await,
+                }
             }
-            while !outbox.state.lock().waiting.is_empty() || outbox.state.lock().writing > 0 {
+            while !outbox.state.lock().waiting.is_empty() {
                 tokio::task::yield_now().await;
             }
             outbox.close();
         };
-        let (text, (), done) = tokio::join!(read, write, async move { writer.run(sink).await });
+        let (read, (), done) = tokio::join!(read, write, async move { writer.run(sink).await });
         done.unwrap();
-        let expected: String = (0..100).map(|index| format!("message {index}\n")).collect();
-        assert_eq!(text, expected);
+        let expected: String = (0..300).map(|index| text(index) + "\n").collect();
+        assert!(read == expected);
+    }
+
+    #[tokio::test]
+    async fn what_was_pushed_before_there_was_a_pipe_leaves_first() {
+        let outbox = Outbox::new(1 << 10);
+        let (sink, mut source) = pipe::pipe().unwrap();
+        push(&outbox, "early").unwrap();
+        let mut read = vec![0; "early\nlate\n".len()];
+        let all = async {
+            tokio::task::yield_now().await;
+            push(&outbox, "late").unwrap();
+            source.read_exact(&mut read).await.unwrap();
+            outbox.close();
+        };
+        let (done, ()) = tokio::join!(outbox.run(sink), all);
+        done.unwrap();
+        assert_eq!(read, b"early\nlate\n");
     }
 
     #[tokio::test]
@@ -207,14 +220,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn closing_frees_a_writer_that_is_stuck() {
+    async fn closing_frees_a_writer_that_is_stuck_and_the_pipe_ends() {
         let outbox = Outbox::new(1 << 20);
-        let (sink, _unread) = tokio::io::duplex(4);
-        push(&outbox, "does not fit into the pipe").unwrap();
+        let (sink, mut source) = pipe::pipe().unwrap();
+        push(&outbox, &"x".repeat(MUCH)).unwrap();
         let (done, ()) = tokio::join!(outbox.run(sink), async {
             tokio::task::yield_now().await;
             outbox.close();
         });
         done.unwrap();
+        let mut read = Vec::new();
+        source.read_to_end(&mut read).await.unwrap();
+        assert!(read.len() < MUCH);
+    }
+
+    #[tokio::test]
+    async fn a_pipe_that_breaks_closes_the_queue() {
+        let outbox = Outbox::new(1 << 20);
+        let (sink, source) = pipe::pipe().unwrap();
+        let (done, ()) = tokio::join!(outbox.run(sink), async {
+            tokio::task::yield_now().await;
+            drop(source);
+            push(&outbox, "nobody reads it").unwrap();
+        });
+        assert_eq!(done.unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
+        assert_eq!(push(&outbox, "late"), Err(PushError::Closed));
     }
 }

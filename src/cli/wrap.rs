@@ -10,7 +10,7 @@ use crate::{
     auth::{self, key},
     cli::{USAGE, WrapArgs, life, welcome::Welcome},
     config::{BackendEntry, Config, Exposed, Parts, is_backend_name},
-    policy::filter::Globs,
+    glob::Globs,
     sandbox::Profile,
     secret::Secret,
     tls,

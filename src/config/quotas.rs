@@ -2,11 +2,13 @@
 //!
 //! Owns how rates for tools are written.
 
-use globset::Glob;
 use toml::de::DeValue;
 
 use super::{problem::Problem, table::Table, value};
-use crate::limit::{Rate, backend::Config};
+use crate::{
+    glob::Globs,
+    limit::{Rate, backend::Config},
+};
 
 /// Reads the table of a backend; what is wrong with it is reported.
 pub(super) fn read(backend: &mut Table<'_>) -> Config {
@@ -29,11 +31,11 @@ pub(super) fn read(backend: &mut Table<'_>) -> Config {
     }
 }
 
-fn tool_rates(table: &Table<'_>) -> Vec<(Glob, Rate)> {
+fn tool_rates(table: &Table<'_>) -> Vec<(Globs, Rate)> {
     let rates = table.members().into_iter().filter_map(|(pattern, node)| {
         let place = pattern.span();
-        let glob = Glob::new(pattern.get_ref());
-        if let Err(error) = &glob {
+        let glob = Globs::new(vec![pattern.get_ref().to_string()]);
+        if let Err((_, error)) = &glob {
             let message = format!("this is not a glob: {}", error.kind());
             let help = "write a tool's name; `*` stands for anything";
             table

@@ -9,7 +9,10 @@ use toml::Spanned;
 use super::{
     backends::is_backend_name, context::Context, known::nearest, problem::Problem, table::Table,
 };
-use crate::policy::{Grant, Role, filter::Globs};
+use crate::{
+    glob::Globs,
+    policy::{Grant, Role},
+};
 
 /// Reads the table; `backends` are the names that roles may grant.
 pub(super) fn read(root: &mut Table<'_>, backends: &[String]) -> BTreeMap<String, Role> {

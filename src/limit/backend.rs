@@ -2,10 +2,10 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use globset::{Glob, GlobMatcher};
 use parking_lot::Mutex;
 
 use crate::{
+    glob::Globs,
     limit::{Limited, Rate, Rates},
     principal::Principal,
 };
@@ -19,13 +19,13 @@ pub struct Config {
     pub concurrency: Option<usize>,
     /// Calls of tools that match a glob, of one principal: the globs count apart, the tools under
     /// one glob together.
-    pub tools: Vec<(Glob, Rate)>,
+    pub tools: Vec<(Globs, Rate)>,
 }
 
 /// The counters of one backend.
 pub struct BackendLimits {
     rate: Option<Rates<Principal>>,
-    tools: Vec<(GlobMatcher, Rates<Principal>)>,
+    tools: Vec<(Globs, Rates<Principal>)>,
     concurrency: Option<Arc<Concurrency>>,
 }
 
@@ -48,7 +48,7 @@ impl BackendLimits {
         Self {
             rate: config.rate.map(Rates::new),
             tools: tools
-                .map(|(glob, rate)| (glob.compile_matcher(), Rates::new(*rate)))
+                .map(|(glob, rate)| (glob.clone(), Rates::new(*rate)))
                 .collect(),
             concurrency: config.concurrency.map(|most| {
                 Arc::new(Concurrency {
@@ -88,7 +88,7 @@ impl BackendLimits {
 
     fn check_tool(&self, principal: &Principal, tool: Option<&str>) -> Result<(), Limited> {
         let Some(tool) = tool else { return Ok(()) };
-        let matching = self.tools.iter().filter(|(glob, _)| glob.is_match(tool));
+        let matching = self.tools.iter().filter(|(glob, _)| glob.matches(tool));
         for (_, rate) in matching {
             rate.check(principal)?;
         }
@@ -148,6 +148,7 @@ impl Drop for InFlight {
 mod tests {
     use super::{BackendLimits, Config};
     use crate::{
+        glob::Globs,
         limit::Rate,
         principal::{Method, Principal},
     };
@@ -178,7 +179,7 @@ mod tests {
         };
         let limits = BackendLimits::new(&Config {
             concurrency: Some(1),
-            tools: vec![(globset::Glob::new("search").unwrap(), rate)],
+            tools: vec![(Globs::new(vec!["search".to_owned()]).unwrap(), rate)],
             ..Config::default()
         });
         let a = principal("a");
@@ -197,7 +198,7 @@ mod tests {
             count: NonZeroU32::MIN,
             per: Duration::from_secs(60),
         };
-        let tools = vec![(globset::Glob::new("search_*").unwrap(), rate)];
+        let tools = vec![(Globs::new(vec!["search_*".to_owned()]).unwrap(), rate)];
         let limits = BackendLimits::new(&Config {
             tools,
             ..Config::default()

@@ -10,6 +10,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use crate::{
     frame::{Frame, Kind, Reference},
+    glob::Globs,
     policy::{
         Circumstances, Denied, Grant, List, Listed, Permit, Prune, Unreadable, cel::Facts, filter,
         rules::Passed,
@@ -60,9 +61,8 @@ impl Access {
     ) -> Self {
         let whole = grants.contains(&Grant::default());
         let restricted = !whole || !filter.is_open();
-        let narrow = |kind: fn(&Grant) -> &Option<filter::Globs>| {
-            grants.iter().all(|grant| kind(grant).is_some())
-        };
+        let narrow =
+            |kind: fn(&Grant) -> &Option<Globs>| grants.iter().all(|grant| kind(grant).is_some());
         let hides = Hides {
             tools: !filter.tools.is_open() || narrow(|grant| &grant.tools),
             prompts: !filter.prompts.is_open() || narrow(|grant| &grant.prompts),
@@ -299,14 +299,14 @@ impl Access {
     }
 
     /// True when any role grants the name.
-    fn grants(&self, kind: impl Fn(&Grant) -> &Option<filter::Globs>, name: &str) -> bool {
+    fn grants(&self, kind: impl Fn(&Grant) -> &Option<Globs>, name: &str) -> bool {
         let mut grants = self.inner.grants.iter().map(kind);
         grants.any(|globs| globs.as_ref().is_none_or(|globs| globs.matches(name)))
     }
 
     /// True when any role grants anything of a kind: else a change of the child's list changes
     /// nothing that this principal can see.
-    fn grants_any(&self, kind: impl Fn(&Grant) -> &Option<filter::Globs>) -> bool {
+    fn grants_any(&self, kind: impl Fn(&Grant) -> &Option<Globs>) -> bool {
         let mut grants = self.inner.grants.iter().map(kind);
         grants.any(|globs| globs.as_ref().is_none_or(|globs| !globs.is_empty()))
     }

@@ -1,59 +1,13 @@
 //! What the file says of a backend's messages: globs over names (what is allowed, what is denied,
 //! deny wins), rules, redactions.
 //!
-//! Owns glob matching. It must never know who asks. Invariant: a name that no list speaks of passes
-//! only where there is no allow list.
+//! It must never know who asks. Invariant: a name that no list speaks of passes only where there is
+//! no allow list.
 
-use std::sync::Arc;
-
-use globset::{Glob, GlobSet, GlobSetBuilder};
-
-use crate::policy::{redact::Redactions, rules::Rules};
-
-/// A set of globs, kept with its text so that two can be compared. Cheap to clone.
-///
-/// `*` and `?` match any character, `/` included.
-#[derive(Debug, Clone)]
-pub struct Globs(Arc<Compiled>);
-
-#[derive(Debug)]
-struct Compiled {
-    patterns: Vec<String>,
-    set: GlobSet,
-}
-
-impl Globs {
-    /// Compiles patterns.
-    ///
-    /// # Errors
-    /// The index of the first pattern that is no glob, and why.
-    pub fn new(patterns: Vec<String>) -> Result<Self, (usize, globset::Error)> {
-        let mut builder = GlobSetBuilder::new();
-        for (index, pattern) in patterns.iter().enumerate() {
-            builder.add(Glob::new(pattern).map_err(|error| (index, error))?);
-        }
-        let set = builder.build().map_err(|error| (0, error))?;
-        Ok(Self(Arc::new(Compiled { patterns, set })))
-    }
-
-    /// True without any pattern: nothing matches.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.patterns.is_empty()
-    }
-
-    /// True when any pattern matches the whole name.
-    #[must_use]
-    pub fn matches(&self, name: &str) -> bool {
-        self.0.set.is_match(name)
-    }
-}
-
-impl PartialEq for Globs {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.patterns == other.0.patterns
-    }
-}
+use crate::{
+    glob::Globs,
+    policy::{redact::Redactions, rules::Rules},
+};
 
 /// Allow and deny lists for one kind of name; deny wins.
 #[derive(Debug, Clone, Default, PartialEq)]

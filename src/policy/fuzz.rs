@@ -7,10 +7,11 @@ use serde_json::Value;
 
 use crate::{
     frame::Frame,
+    glob::Globs,
     policy::{
         Access, Circumstances, Config, Grant, Role,
         cel::{self, Condition, Facts},
-        filter::{self, Globs},
+        filter,
         redact::{Redaction, Redactions},
         rules::{Action, Rule, Rules},
     },

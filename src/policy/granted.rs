@@ -47,6 +47,7 @@ const MOST: usize = 1024;
 mod tests {
     use super::Accesses;
     use crate::{
+        glob::Globs,
         policy::{Config, Grant, Role, filter},
         principal::{Method, Principal},
     };
@@ -54,7 +55,7 @@ mod tests {
     #[test]
     fn a_principal_gets_his_own_access_and_never_that_of_a_namesake() {
         let grant = Grant {
-            tools: filter::Globs::new(vec!["read_*".to_owned()]).ok(),
+            tools: Globs::new(vec!["read_*".to_owned()]).ok(),
             ..Grant::default()
         };
         let role = Role {

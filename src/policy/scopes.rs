@@ -4,7 +4,10 @@
 //! Invariant: the least that is enough is asked for: a role that is limited before one that is
 //! not, and one that names the backend before one that is for all.
 
-use crate::policy::{Config, Denied, Grant, filter};
+use crate::{
+    glob::Globs,
+    policy::{Config, Denied, Grant, filter},
+};
 
 impl Config {
     /// The roles to ask for in order to use a backend at all.
@@ -22,7 +25,7 @@ impl Config {
         filter: &filter::Config,
         denied: &Denied,
     ) -> Vec<&str> {
-        let grants = |globs: &Option<filter::Globs>, name: &str| {
+        let grants = |globs: &Option<Globs>, name: &str| {
             globs.as_ref().is_none_or(|globs| globs.matches(name))
         };
         match denied {
@@ -71,7 +74,7 @@ mod tests {
 
     fn grant(tools: Option<&[&str]>) -> Grant {
         let globs = |tools: &[&str]| {
-            filter::Globs::new(tools.iter().map(|glob| (*glob).to_owned()).collect()).unwrap()
+            Globs::new(tools.iter().map(|glob| (*glob).to_owned()).collect()).unwrap()
         };
         Grant {
             tools: tools.map(globs),

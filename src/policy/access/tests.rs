@@ -8,10 +8,9 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_oneof, p
 use super::Access;
 use crate::{
     frame::Frame,
+    glob::Globs,
     policy::{
-        Circumstances, Config, Denied, Grant, Permit, Role,
-        filter::{self, Globs},
-        fuzz_policy,
+        Circumstances, Config, Denied, Grant, Permit, Role, filter, fuzz_policy,
         rules::{Action, Rule, Rules},
     },
     principal::{Method, Principal},
