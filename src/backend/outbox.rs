@@ -39,20 +39,18 @@ struct State {
 }
 
 impl State {
-    /// Writes what the pipe takes at once: never more than it holds, so never for long.
+    /// Writes what the pipe takes at once, never more than it holds: others wait for the lock.
     fn write(&mut self) -> io::Result<()> {
-        while let Some(pipe) = self.pipe.as_ref().filter(|_| !self.waiting.is_empty()) {
-            match pipe.try_write(&self.waiting)? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                written => self.waiting.advance(written),
-            }
+        let Some(pipe) = self.pipe.as_ref().filter(|_| !self.waiting.is_empty()) else {
+            return Ok(());
+        };
+        match pipe.try_write(&self.waiting)? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => self.waiting.advance(written),
         }
-        if self.waiting.is_empty() {
-            // A large one is not kept: an idle instance would hold the longest message that it got.
-            match self.waiting.capacity() {
-                ..=KEEP => self.waiting.clear(),
-                _ => self.waiting = BytesMut::new(),
-            }
+        // A large one is not kept: an idle instance would hold the longest message that it got.
+        if self.waiting.is_empty() && self.waiting.try_reclaim(KEEP + 1) {
+            self.waiting = BytesMut::new();
         }
         Ok(())
     }
@@ -122,6 +120,8 @@ impl Outbox {
 
     async fn write(&self, pipe: &pipe::Sender) -> io::Result<()> {
         loop {
+            // A child that keeps up with a long queue must not keep the pump from its other work.
+            tokio::task::coop::consume_budget().await;
             let waits = {
                 let mut state = self.state.lock();
                 if state.closed {
@@ -146,7 +146,7 @@ const KEEP: usize = 32 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use super::{Outbox, PushError};
+    use super::{KEEP, Outbox, PushError};
     use tokio::{io::AsyncReadExt, net::unix::pipe};
 
     fn push(outbox: &Outbox, text: &str) -> Result<(), PushError> {
@@ -232,6 +232,29 @@ mod tests {
         let mut read = Vec::new();
         source.read_to_end(&mut read).await.unwrap();
         assert!(read.len() < MUCH);
+    }
+
+    #[tokio::test]
+    async fn the_memory_of_a_long_message_is_given_back() {
+        let outbox = Outbox::new(1 << 20);
+        let (sink, mut source) = pipe::pipe().unwrap();
+        for _ in 0..2 {
+            push(&outbox, &"x".repeat(MUCH)).unwrap();
+        }
+        let read = async {
+            let mut read = vec![0; 2 * (MUCH + 1)];
+            source.read_exact(&mut read).await.unwrap();
+            while outbox.state.lock().waiting.capacity() > 0 {
+                tokio::task::yield_now().await;
+            }
+            push(&outbox, "short").unwrap();
+            let held = outbox.state.lock().waiting.try_reclaim(KEEP + 1);
+            outbox.close();
+            held
+        };
+        let (done, held) = tokio::join!(outbox.run(sink), read);
+        done.unwrap();
+        assert!(!held);
     }
 
     #[tokio::test]

@@ -154,8 +154,8 @@ fn hold_ancestors(plan: &Plan) -> Result<(), Refused> {
     let whole = MsFlags::MS_BIND | MsFlags::MS_REC;
     for folder in held {
         match mount(Some(folder), folder, NONE, whole, NONE) {
-            // Where the gateway could make none, its children can't either; before its first start
-            // there is none yet.
+            // Before its first start, or where it may make none, there is none yet: then there is no
+            // file below it either that a child could reach.
             Err(Errno::ENOENT) => {}
             held => held.map_err(failed())?,
         }

@@ -177,7 +177,7 @@ pub(super) async fn churn(server: &Server, log: &Path, pace: &Pace) -> anyhow::R
     // The first fifth is the way to the level of this load.
     let settled = &samples[samples.len() / 5..];
     Ok(json!({
-        "sound": visits.failed == 0,
+        "sound": visits.failed == 0 && visits.done > 0,
         "sessions": visits.done,
         "failed": visits.failed,
         "seconds": pace.time.as_secs(),
