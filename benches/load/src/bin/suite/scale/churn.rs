@@ -118,8 +118,12 @@ struct Visits {
 }
 
 impl Visits {
-    /// Counts one that failed, and says why: the others go on.
+    /// Counts one that failed, and says why: the others go on. To be told to come again later is no
+    /// failure: children of those that left a moment ago may not be gone yet.
     fn fail(&mut self, path: &str, error: &anyhow::Error) {
+        if error.to_string().contains(" 429 ") {
+            return;
+        }
         self.failed += 1;
         let _ = writeln!(std::io::stderr(), "churn: {path}: {error:#}");
     }
@@ -149,10 +153,7 @@ pub(super) async fn churn(server: &Server, log: &Path, pace: &Pace) -> anyhow::R
                 match once(&client, stream).await {
                     Ok(()) => visits.done += 1,
                     Err(error) => {
-                        // Children of those that left a moment ago may not be gone yet.
-                        if !error.to_string().contains(" 429 ") {
-                            visits.fail(path, &error);
-                        }
+                        visits.fail(path, &error);
                         tokio::time::sleep(Duration::from_secs(1)).await;
                     }
                 }
