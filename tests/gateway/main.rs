@@ -60,7 +60,6 @@ mod process;
 mod refusals;
 mod reload;
 mod reload_limits;
-#[allow(dead_code, reason = "a subject may need what no other has used yet")]
 mod rig;
 mod roles;
 mod room;
