@@ -28,6 +28,7 @@ mod tail;
 mod tests;
 mod text;
 mod threads;
+mod turn;
 pub mod verify;
 mod writer;
 
@@ -351,7 +352,7 @@ async fn settled(
         Submitted::Done(result) => result,
         Submitted::Gathers(gathering, receiver) => {
             // Whoever is ready to run brings his decision meanwhile.
-            tokio::task::yield_now().await;
+            turn::give_way().await;
             drop(gathering);
             told(receiver).await
         }

@@ -4,6 +4,7 @@
 //! sessions. It decides nothing about policy. Invariant: a request sees one [`Snapshot`] from
 //! beginning to end, whatever is reloaded meanwhile.
 
+mod again;
 pub(crate) mod body;
 pub mod connection;
 pub mod event;

@@ -14,7 +14,7 @@ use tracing::Instrument;
 use crate::{
     drain::Drain,
     http::{
-        Ends, Server,
+        Ends, Server, again,
         body::Body,
         exchange::{MAX_HEAD, exchange},
         guard::{self, Activity, Fault, Guarded},
@@ -75,7 +75,7 @@ where
     C: Future<Output = hyper::Result<()>>,
 {
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+        ended = again::drive(connection.as_mut()) => ended,
         () = drain.closing() => {
             shut_down(connection.as_mut());
             connection.await
