@@ -63,7 +63,7 @@
 //! | `deaf` | `ms` (forever) | answers, then reads nothing for that long, but for the buffer it had begun |
 //! | `silent` | | writes nothing from now on, and reads on |
 //! | `flood` | `count` (1000), `bytes` (100) | log notifications of that size, then the answer |
-//! | `ask` | `method`, `params`, `count` (1), `wait` (true), `file` | requests to the client, once the file is there; JSON array of what it answered |
+//! | `ask` | `method`, `params`, `count` (1), `wait` (true), `file`, `then` | requests to the client, once the file is there; progress and a log line, once `then` is; JSON array of what it answered |
 //! | `sample` | `prompt` | `sampling/createMessage`; what the client answered |
 //! | `elicit` | `message` | `elicitation/create`; what the client answered |
 //! | `roots` | | `roots/list`; what the client answered |

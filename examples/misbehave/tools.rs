@@ -276,13 +276,14 @@ fn progress(peer: &Peer, id: &str, line: &Line) {
 }
 
 fn ask(peer: &Peer, id: &str, line: &Line, method: &str, params: &Value) {
-    let gate = line.text("file");
-    while !gate.is_empty() && !std::path::Path::new(gate).exists() {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_for(line.text("file"));
     let asked: Vec<_> = (0..line.number("count", 1))
         .map(|_| peer.ask(method, params))
         .collect();
+    if line.argument("then").is_string() {
+        wait_for(line.text("then"));
+        tell_progress(peer, line);
+    }
     if line.argument("wait") == false {
         text(peer, id, "done");
         return;
@@ -291,6 +292,24 @@ fn ask(peer: &Peer, id: &str, line: &Line, method: &str, params: &Value) {
         .into_iter()
         .map(|answer| answer.recv().unwrap_or(Value::Null));
     text(peer, id, &Value::Array(answers.collect()).to_string());
+}
+
+/// Three times, and a log line.
+fn tell_progress(peer: &Peer, line: &Line) {
+    let token = &line.params["_meta"]["progressToken"];
+    for done in 1..=3 {
+        let params = json!({"progressToken": token, "progress": done, "total": 3});
+        peer.notify("notifications/progress", &params);
+    }
+    let params = json!({"level": "warning", "data": "meanwhile"});
+    peer.notify("notifications/message", &params);
+}
+
+/// Until the file is there; at once without a name.
+fn wait_for(file: &str) {
+    while !file.is_empty() && !std::path::Path::new(file).exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Tools after which something has ended.

@@ -92,7 +92,8 @@ mod tests {
     #[tokio::test]
     async fn who_is_looked_at_by_somebody_else_does_not_wait() {
         let mut way = pin!(give_way());
-        poll_fn(|cx| Poll::Ready(assert!(way.as_mut().poll(cx).is_pending()))).await;
+        let polled = poll_fn(|cx| Poll::Ready(way.as_mut().poll(cx))).await;
+        assert!(polled.is_pending());
         let mut other = Context::from_waker(Waker::noop());
         assert!(way.as_mut().poll(&mut other).is_ready());
     }

@@ -11,6 +11,7 @@ mod circle;
 mod dispatch;
 mod envelope;
 mod headers;
+mod hearing;
 mod input;
 mod listen;
 mod refusal;

@@ -177,6 +177,38 @@ async fn what_is_missing_is_asked_for_again_with_a_new_state() {
 }
 
 #[tokio::test]
+async fn a_retry_hears_what_its_call_said_while_nobody_could_be_told() {
+    let rig = Rig::start(LEGACY).await;
+    let alice = Modern::new(&rig, "m", ALICE).declaring(all());
+    let alice = alice.logging("info");
+    // The child waits for the answer, or ends the call meanwhile.
+    for waits in [true, false] {
+        let gate = tempfile::tempdir().unwrap();
+        let then = gate.path().join("then");
+        let arguments = json!({"method": "roots/list", "wait": waits, "then": then});
+        let params = json!({"name": "ask", "arguments": arguments, "_meta": {"progressToken": 1}});
+        let asked = alice.result("tools/call", params.clone()).await;
+        let (key, _) = wanted(&asked);
+        std::fs::write(&then, "").unwrap();
+        // Enough for the child to say it; a retry that is quicker hears it as it comes.
+        alice.text("slow", json!({"ms": 100})).await;
+        let mut again = retry(&params, &asked["requestState"], json!({key: {"roots": []}}));
+        again["_meta"] = json!({"progressToken": "new"});
+        let mut events = alice.stream(&json!("a"), "tools/call", again).await;
+        for done in 1..=3 {
+            let told = events.next().await.expect("progress").json();
+            assert_eq!(told["params"]["progress"], done, "{told}");
+            assert_eq!(told["params"]["progressToken"], "new", "{told}");
+        }
+        let told = events.next().await.expect("a log line").json();
+        assert_eq!(told["params"]["data"], "meanwhile", "{told}");
+        let done = events.next().await.expect("an answer").json();
+        assert_eq!(done["result"]["resultType"], "complete", "{done}");
+        assert_eq!(events.next().await, None);
+    }
+}
+
+#[tokio::test]
 async fn what_a_client_brings_before_it_is_asked_is_not_asked_for() {
     let rig = Rig::start(LEGACY).await;
     let alice = Modern::new(&rig, "m", ALICE).declaring(all());

@@ -310,6 +310,15 @@ impl Turn {
         state.declared = retry.declared;
         state.access = retry.granted.access.clone();
         state.prune = Some(retry.prune);
+        // Under the lock, so that what the child says now comes after it.
+        let hearing = state.hearing();
+        for frame in state
+            .missed
+            .take()
+            .filter_map(|frame| hearing.address(frame))
+        {
+            retry.reply.push(frame.bytes().clone());
+        }
         state.reply = Some(retry.reply);
         state.pending = Some(retry.pending);
         let mut given = Vec::new();

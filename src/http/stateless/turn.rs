@@ -16,7 +16,8 @@ use parking_lot::Mutex;
 
 use super::{
     catalog::Catalog,
-    envelope::{Declared, Level},
+    envelope::Declared,
+    hearing::{Hearing, Missed},
     input::Asked,
     reply::{Answer, End, Owner, Reply},
     table::Closing,
@@ -26,8 +27,8 @@ use super::{
 use crate::{
     audit::{Outcome as Said, Pending},
     backend::{Call, Failure, Need, Outcome, Peer, PeerId, SeatLease, instance::single},
-    bridge::{modern, seal::Bond},
-    frame::{Frame, Kind, Slot},
+    bridge::seal::Bond,
+    frame::{Frame, Kind},
     http::{
         Snapshot,
         exchange::Granted,
@@ -89,6 +90,8 @@ pub(super) struct State {
     pub(super) reply: Option<Arc<Reply>>,
     pub(super) pending: Option<Pending>,
     pub(super) asked: Asked,
+    /// What the child said while nobody could be told.
+    pub(super) missed: Missed,
     /// The child's answer that came while nobody waited for it.
     pub(super) late: Option<(Prune, Outcome)>,
     pub(super) ended: bool,
@@ -263,13 +266,26 @@ impl Turn {
         }
     }
 
-    fn push(&self, frame: Frame) {
-        let access = self.access();
-        if !access.permits_from_child(&frame) {
-            return;
+    /// A message that comes before the answer.
+    fn tell(&self, frame: Frame) {
+        let (hearing, reply) = {
+            let state = self.state.lock();
+            (state.hearing(), state.reply.clone())
+        };
+        let heard = reply.is_some_and(|reply| {
+            let frame = hearing.address(frame.clone());
+            // One that is too slow misses it; one that is over by now may have gone for input.
+            frame.is_none_or(|frame| reply.push(frame.bytes().clone()) || !reply.is_over())
+        });
+        let mut state = self.state.lock();
+        if !heard && state.reply.is_none() && !state.ended {
+            state.missed.keep(frame);
         }
-        let Ok(frame) = access.redact(frame) else {
-            tracing::warn!("withheld a message");
+    }
+
+    fn push(&self, frame: Frame) {
+        let hearing = self.state.lock().hearing();
+        let Some(frame) = hearing.address(frame) else {
             return;
         };
         let reply = self.state.lock().reply.clone();
@@ -339,10 +355,7 @@ impl Peer for Turn {
     }
 
     fn progress(&self, _: u32, frame: Frame) {
-        let token = self.state.lock().token.clone();
-        if let Some(token) = token {
-            self.push(frame.rewritten(&[(Slot::ProgressToken, &token)]));
-        }
+        self.tell(frame);
     }
 
     fn request(&self, frame: Frame) -> bool {
@@ -351,20 +364,7 @@ impl Peer for Turn {
 
     fn notify(&self, frame: Frame) {
         match frame.method() {
-            "notifications/message" => {
-                let level = frame
-                    .params()
-                    .and_then(|params| modern::find(params, "level"));
-                let level = level.and_then(Level::read);
-                // Only to who asked for it, and nothing below what he asked for.
-                if self
-                    .declared()
-                    .level
-                    .is_some_and(|wanted| level >= Some(wanted))
-                {
-                    self.push(frame);
-                }
-            }
+            "notifications/message" => self.tell(frame),
             "notifications/cancelled" => self.withdraw(&frame),
             _ if self.listens() => self.hear(frame),
             // Without an address, and of a kind that belongs to no call here.
@@ -422,8 +422,18 @@ impl State {
             reply: None,
             pending: Some(pending),
             asked,
+            missed: Missed::default(),
             late: None,
             ended: false,
+        }
+    }
+
+    /// Whom its messages go to now.
+    pub(super) fn hearing(&self) -> Hearing {
+        Hearing {
+            token: self.token.clone(),
+            level: self.declared.level,
+            access: self.access.clone(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::Ipv4Addr, num::NonZeroU32};
 
 use http::HeaderMap;
 
-use super::*;
+use super::{super::hearing::Missed, *};
 use crate::{
     audit::Log,
     auth::{self, Authenticator},
@@ -98,6 +98,7 @@ fn turn(granted: &Arc<Granted>, parked: bool) -> Arc<Turn> {
         reply,
         pending: None,
         asked: Asked::default(),
+        missed: Missed::default(),
         late: None,
         ended: false,
     };
