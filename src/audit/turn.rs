@@ -16,18 +16,18 @@ use std::{
 
 /// Lets others run who are ready to.
 pub(super) async fn give_way() {
-    let mut turn: Option<Arc<Turn>> = None;
-    poll_fn(|cx| match &turn {
-        // Who is looked at by somebody else meanwhile would wait for a wake that goes astray.
-        Some(turn) if turn.has_come() || !turn.task.will_wake(cx.waker()) => Poll::Ready(()),
+    let mut way: Option<Arc<Way>> = None;
+    poll_fn(|cx| match &way {
+        // Polled with another waker, it would wait for a wake that goes astray.
+        Some(way) if way.is_over() || !way.task.will_wake(cx.waker()) => Poll::Ready(()),
         Some(_) => Poll::Pending,
         None => {
-            let new = Arc::new(Turn {
-                come: AtomicBool::new(false),
+            let new = Arc::new(Way {
+                over: AtomicBool::new(false),
                 task: cx.waker().clone(),
             });
             let waker = Waker::from(new.clone());
-            turn = Some(new);
+            way = Some(new);
             pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker))
         }
     })
@@ -35,24 +35,24 @@ pub(super) async fn give_way() {
 }
 
 /// The scheduler tells when it has come back.
-struct Turn {
-    come: AtomicBool,
+struct Way {
+    over: AtomicBool,
     task: Waker,
 }
 
-impl Turn {
-    fn has_come(&self) -> bool {
-        self.come.load(Ordering::Acquire)
+impl Way {
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
     }
 }
 
-impl Wake for Turn {
+impl Wake for Way {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.come.store(true, Ordering::Release);
+        self.over.store(true, Ordering::Release);
         self.task.wake_by_ref();
     }
 }
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_looked_at_by_somebody_else_does_not_wait() {
+    async fn polled_with_another_waker_it_does_not_wait() {
         let mut way = pin!(give_way());
         let polled = poll_fn(|cx| Poll::Ready(way.as_mut().poll(cx))).await;
         assert!(polled.is_pending());

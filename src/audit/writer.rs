@@ -144,6 +144,10 @@ impl Shared {
         }
         if self.owed.load(Ordering::Relaxed) >= CROWD && self.may_write_here() {
             queue.gathering = Some(Instant::now());
+            // Should his turn be long in coming, the thread writes.
+            if std::mem::take(&mut queue.asleep) {
+                self.wake.notify_one();
+            }
             return Submitted::Gathers(Gathering(self.clone()), queue.wait_for(ticket));
         }
         match self.write_here(queue) {

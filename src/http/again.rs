@@ -24,7 +24,7 @@ pub(super) async fn drive<F: Future>(mut future: Pin<&mut F>) -> F::Output {
     let again = Arc::new(Again::default());
     let waker = Waker::from(again.clone());
     poll_fn(|cx| {
-        again.of(cx.waker());
+        again.remember(cx.waker());
         let mut inner = Context::from_waker(&waker);
         for _ in 0..LOOKS {
             let looking = Looking::at(&again);
@@ -43,12 +43,13 @@ pub(super) async fn drive<F: Future>(mut future: Pin<&mut F>) -> F::Output {
 /// Who is to be woken, unless he wakes himself.
 #[derive(Default)]
 struct Again {
+    /// Written and read by the thread that polls, while it does.
     woken: AtomicBool,
     task: Mutex<Option<Waker>>,
 }
 
 impl Again {
-    fn of(&self, task: &Waker) {
+    fn remember(&self, task: &Waker) {
         let mut known = self.task.lock();
         if !known.as_ref().is_some_and(|known| known.will_wake(task)) {
             *known = Some(task.clone());
@@ -100,12 +101,15 @@ const LOOKS: usize = 3;
 #[cfg(test)]
 mod tests {
     use std::{
+        cell::Cell,
+        future::poll_fn,
         pin::pin,
         sync::{
             Arc,
             atomic::{AtomicUsize, Ordering},
         },
         task::{Context, Poll, Wake, Waker},
+        time::Duration,
     };
 
     use super::{LOOKS, drive};
@@ -123,7 +127,7 @@ mod tests {
     fn told(wakes: usize) -> (usize, usize) {
         let (count, mut looks) = (Arc::new(Count::default()), 0);
         let waker = Waker::from(count.clone());
-        let future = pin!(std::future::poll_fn(|cx| {
+        let future = pin!(poll_fn(|cx| {
             looks += 1;
             if looks <= wakes {
                 cx.waker().wake_by_ref();
@@ -144,15 +148,61 @@ mod tests {
         assert_eq!(told(LOOKS + 1), (LOOKS, 1));
     }
 
+    #[test]
+    fn a_wake_between_two_looks_goes_to_the_task() {
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(count.clone());
+        let mut inner = None;
+        let mut future = pin!(poll_fn(|cx| {
+            inner = Some(cx.waker().clone());
+            Poll::<()>::Pending
+        }));
+        let polled = pin!(drive(future.as_mut())).poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        // By the thread that polled, and when nobody drives it any more.
+        inner.unwrap().wake();
+        assert_eq!(count.0.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn one_within_another_wakes_its_own() {
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(count.clone());
+        let (outer, inner) = (Cell::new(0), Cell::new(0));
+        let wake_once = |looks: &Cell<i32>, cx: &Context<'_>| {
+            looks.set(looks.get() + 1);
+            if looks.get() == 1 {
+                cx.waker().wake_by_ref();
+            }
+        };
+        let innermost = pin!(poll_fn(|cx| {
+            wake_once(&inner, cx);
+            Poll::<()>::Pending
+        }));
+        let mut nested = pin!(drive(innermost));
+        let future = pin!(poll_fn(|cx| {
+            let polled = nested.as_mut().poll(cx);
+            wake_once(&outer, cx);
+            polled
+        }));
+        let polled = pin!(drive(future)).poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        let woken = count.0.load(Ordering::SeqCst);
+        assert_eq!((outer.get(), inner.get(), woken), (2, 3, 0));
+    }
+
     #[tokio::test]
     async fn no_wake_of_another_thread_is_lost() {
         let (tell, mut told) = tokio::sync::mpsc::channel(1);
         let sender = std::thread::spawn(move || {
             (0..20_000).all(|number| tell.blocking_send(number).is_ok())
         });
-        for number in 0..20_000 {
-            assert_eq!(drive(pin!(told.recv())).await, Some(number));
-        }
-        assert!(sender.join().unwrap());
+        let all = pin!(async {
+            for number in 0..20_000 {
+                assert_eq!(told.recv().await, Some(number));
+            }
+        });
+        let heard = tokio::time::timeout(Duration::from_secs(60), drive(all)).await;
+        assert!(heard.is_ok() && sender.join().unwrap());
     }
 }

@@ -44,10 +44,9 @@ impl Hearing {
             return None;
         }
         let redacted = self.access.redact(frame);
-        if redacted.is_err() {
-            tracing::warn!("withheld a message");
-        }
-        redacted.ok()
+        redacted
+            .inspect_err(|error| tracing::warn!(%error, "withheld a message"))
+            .ok()
     }
 }
 
@@ -59,16 +58,23 @@ pub(super) struct Missed {
 }
 
 impl Missed {
-    /// Keeps a message as it came; the oldest make room for it.
+    /// Keeps a message as it came. The oldest log lines make room for it, which perhaps nobody wants;
+    /// then the oldest progress, which is out of date.
     pub(super) fn keep(&mut self, frame: Frame) {
         self.bytes += cost(&frame);
         self.frames.push_back(frame);
         while self.bytes > MAX_MISSED {
-            let Some(oldest) = self.frames.pop_front() else {
+            let mut frames = self.frames.iter();
+            let line = frames.position(|frame| frame.method() == "notifications/message");
+            let Some(gone) = self.frames.remove(line.unwrap_or(0)) else {
                 break;
             };
-            self.bytes -= cost(&oldest);
+            self.bytes -= cost(&gone);
         }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
     }
 
     /// Gives all of them, the oldest first.
@@ -112,6 +118,18 @@ mod tests {
             assert_eq!(frame.bytes(), progress(number, 2000).bytes());
         }
         assert_eq!((missed.take().count(), missed.bytes), (0, 0));
+    }
+
+    #[test]
+    fn log_lines_go_first() {
+        let mut missed = Missed::default();
+        missed.keep(progress(1, 10));
+        for _ in 0..1000 {
+            let line = r#"{"jsonrpc":"2.0","method":"notifications/message","params":{}}"#;
+            missed.keep(Frame::from_child(Bytes::from(line)).unwrap());
+        }
+        let first = missed.take().next().unwrap();
+        assert_eq!(first.method(), "notifications/progress");
     }
 
     #[test]

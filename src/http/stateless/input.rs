@@ -63,8 +63,8 @@ pub(super) struct Retry {
     pub(super) prune: Prune,
 }
 
-/// What a retry gives, and what the child answered before it came.
-type Unparked<'a> = (Vec<(Vec<u8>, &'a [u8])>, Option<(Prune, Outcome)>);
+/// What a retry gives: the instance's numbers, and the responses.
+type Given<'a> = Vec<(Vec<u8>, &'a [u8])>;
 
 impl Asked {
     /// Nothing asked yet; `responses` are raw.
@@ -295,9 +295,8 @@ impl Turn {
         drop(lease);
     }
 
-    /// Takes over what a retry brings: what it gives, by the instance's numbers, and what the child
-    /// said meanwhile.
-    fn unpark<'a>(&self, retry: Retry, responses: &'a [u8]) -> Result<Unparked<'a>, Box<Retry>> {
+    /// Takes over what a retry brings.
+    fn unpark<'a>(&self, retry: Retry, responses: &'a [u8]) -> Result<Given<'a>, Box<Retry>> {
         let mut state = self.state.lock();
         // It may have ended while the retry was being recorded.
         let over = state.ended && state.late.is_none();
@@ -310,15 +309,6 @@ impl Turn {
         state.declared = retry.declared;
         state.access = retry.granted.access.clone();
         state.prune = Some(retry.prune);
-        // Under the lock, so that what the child says now comes after it.
-        let hearing = state.hearing();
-        for frame in state
-            .missed
-            .take()
-            .filter_map(|frame| hearing.address(frame))
-        {
-            retry.reply.push(frame.bytes().clone());
-        }
         state.reply = Some(retry.reply);
         state.pending = Some(retry.pending);
         let mut given = Vec::new();
@@ -329,7 +319,23 @@ impl Turn {
                 given.push((ask.number, value));
             }
         }
-        Ok((given, state.late.take()))
+        Ok(given)
+    }
+
+    /// Tells a retry what the child said before it came; gives the answer, if that was part of it.
+    fn catch_up(&self) -> Option<(Prune, Outcome)> {
+        // Under the lock, so that what the child says now comes after it.
+        let mut state = self.state.lock();
+        let (hearing, missed) = (state.hearing(), state.missed.take());
+        if let Some(reply) = &state.reply {
+            for frame in missed.filter_map(|frame| hearing.address(frame)) {
+                // Who takes no stream hears none of it.
+                if !reply.push(frame.bytes().clone()) {
+                    break;
+                }
+            }
+        }
+        state.late.take()
     }
 
     /// Takes the call up again. The responses are raw, by the keys that they were asked for.
@@ -342,14 +348,14 @@ impl Turn {
         responses: &[u8],
     ) -> Result<(), Box<Retry>> {
         let snapshot = retry.granted.snapshot.clone();
-        let (given, late) = self.unpark(retry, responses)?;
+        let given = self.unpark(retry, responses)?;
         let stateless = &self.granted.server.stateless;
         stateless.unpark(self);
         // A configuration may have replaced the one that it was judged by.
         if !self.review_since(&snapshot) {
             return Ok(());
         }
-        if let Some((prune, outcome)) = late {
+        if let Some((prune, outcome)) = self.catch_up() {
             let prune = self.state.lock().prune.take().unwrap_or(prune);
             let rendered = self.render(&prune, outcome);
             self.granted.server.stateless.forget(self);

@@ -172,6 +172,7 @@ impl Turn {
         let (lease, ticket, retry) = {
             let mut state = self.state.lock();
             state.ended = true;
+            (state.missed, state.late) = (Missed::default(), None);
             let retry = (state.reply.take(), state.pending.take(), state.id.clone());
             (state.lease.take(), state.ticket, retry)
         };
@@ -266,20 +267,28 @@ impl Turn {
         }
     }
 
-    /// A message that comes before the answer.
+    /// A message that comes before the answer. While nobody can be told, or somebody has to hear first
+    /// what came before, it is kept.
     fn tell(&self, frame: Frame) {
+        if self.listens() {
+            return self.push(frame);
+        }
         let (hearing, reply) = {
-            let state = self.state.lock();
-            (state.hearing(), state.reply.clone())
+            let mut state = self.state.lock();
+            match state.reply.clone().filter(|_| state.missed.is_empty()) {
+                Some(reply) => (state.hearing(), reply),
+                None => return state.miss(frame),
+            }
         };
-        let heard = reply.is_some_and(|reply| {
-            let frame = hearing.address(frame.clone());
-            // One that is too slow misses it; one that is over by now may have gone for input.
-            frame.is_none_or(|frame| reply.push(frame.bytes().clone()) || !reply.is_over())
-        });
-        let mut state = self.state.lock();
-        if !heard && state.reply.is_none() && !state.ended {
-            state.missed.keep(frame);
+        let Some(told) = hearing.address(frame.clone()) else {
+            return;
+        };
+        if !reply.push(told.bytes().clone()) && reply.is_over() {
+            // Its client was sent for input in this moment. No retry is quicker than this.
+            let mut state = self.state.lock();
+            if state.reply.is_none() {
+                state.miss(frame);
+            }
         }
     }
 
@@ -318,6 +327,9 @@ impl Peer for Turn {
         let Call { prune, slot, .. } = call;
         let (parked, prune, lease) = {
             let mut state = self.state.lock();
+            // It comes after what is kept, which a retry is about to hear.
+            let behind = !state.missed.is_empty() && matches!(outcome, Outcome::Answer(_));
+            let parked = behind || state.reply.is_none();
             state.ended = true;
             state.asked.clear();
             if let (Outcome::Answer(frame), Some(lease)) = (&outcome, &state.lease)
@@ -328,11 +340,7 @@ impl Peer for Turn {
             let late = matches!(outcome, Outcome::Failed(Failure::TimedOut));
             let lease = late.then(|| state.lease.take()).flatten();
             let lease = lease.map(|lease| (lease, state.ticket));
-            (
-                state.reply.is_none(),
-                state.prune.take().unwrap_or(prune),
-                lease,
-            )
+            (parked, state.prune.take().unwrap_or(prune), lease)
         };
         // Its child may still be at it, and ask.
         match lease {
@@ -425,6 +433,13 @@ impl State {
             missed: Missed::default(),
             late: None,
             ended: false,
+        }
+    }
+
+    /// Keeps a message for a retry, as long as there may be one.
+    fn miss(&mut self, frame: Frame) {
+        if !self.ended {
+            self.missed.keep(frame);
         }
     }
 

@@ -1,14 +1,22 @@
 //! Calls that end while they are on their way.
 
-use std::{collections::BTreeSet, net::Ipv4Addr, num::NonZeroU32};
+use std::{
+    collections::BTreeSet,
+    net::Ipv4Addr,
+    num::NonZeroU32,
+    task::{Context, Poll, Waker},
+};
 
 use http::HeaderMap;
 
-use super::{super::hearing::Missed, *};
+use super::{
+    super::{hearing::Missed, reply::Live},
+    *,
+};
 use crate::{
     audit::Log,
     auth::{self, Authenticator},
-    backend::Limits,
+    backend::{Limits, Outcome},
     drain::Drain,
     http::{Config, Server, Snapshot, metadata::Metadata, origin::Origins},
     limit::{InFlight, Logins, Rate},
@@ -19,12 +27,12 @@ use crate::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn server() -> Arc<Server> {
+fn snapshot() -> Snapshot {
     let rate = Rate {
         count: NonZeroU32::MIN,
         per: SECOND,
     };
-    let snapshot = Snapshot {
+    Snapshot {
         auth: Authenticator::new(&auth::Config::default(), "", &BTreeSet::new(), None),
         policy: policy::Config::default(),
         backends: std::collections::HashMap::new(),
@@ -38,7 +46,10 @@ fn server() -> Arc<Server> {
         log: Log::off(),
         logins: Arc::new(Logins::new(rate)),
         rates: None,
-    };
+    }
+}
+
+fn server() -> Arc<Server> {
     let sessions = session::Config {
         max_sessions: 1,
         max_sessions_per_principal: 1,
@@ -51,12 +62,16 @@ fn server() -> Arc<Server> {
         sessions,
         Arc::new(arc_swap::ArcSwap::from_pointee(Log::off())),
     );
-    Server::new(snapshot, table, Drain::new())
+    Server::new(snapshot(), table, Drain::new())
 }
 
 fn granted() -> Arc<Granted> {
+    granted_by(Method::Key)
+}
+
+fn granted_by(method: Method) -> Arc<Granted> {
     let server = server();
-    let principal = Principal::new(Method::Key, "a", vec!["all".to_owned()], None);
+    let principal = Principal::new(method, "a", vec!["all".to_owned()], None);
     let mut roles = policy::Config::default();
     let all = [("*".to_owned(), policy::Grant::default())];
     let role = policy::Role {
@@ -216,4 +231,97 @@ async fn a_retry_that_comes_as_its_call_is_given_up_is_answered() {
     assert!(turn.resume(retry(&granted, &reply), b"{}").is_ok());
     turn.abandon();
     assert!(reply.is_over(), "it hears that its state is none");
+}
+
+fn progress(done: u32) -> Frame {
+    let params = format!(r#"{{"progressToken":1,"progress":{done}}}"#);
+    let text =
+        format!(r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{params}}}"#);
+    Frame::from_child(Bytes::from(text)).unwrap()
+}
+
+/// What a reader gets now; its retry gave the token "new".
+fn heard(live: &mut Live) -> String {
+    let mut context = Context::from_waker(Waker::noop());
+    match live.poll_next(&mut context) {
+        Poll::Ready(Some(Ok(text))) => String::from_utf8(text.to_vec()).unwrap(),
+        _ => String::new(),
+    }
+}
+
+fn retry_with_token(granted: &Arc<Granted>, reply: &Arc<Reply>) -> Retry {
+    Retry {
+        token: Some(Bytes::from_static(br#""new""#)),
+        ..retry(granted, reply)
+    }
+}
+
+#[tokio::test]
+async fn a_retry_hears_first_what_its_call_said_meanwhile() {
+    let granted = granted();
+    let parked = turn(&granted, true);
+    (1..=2).for_each(|done| parked.progress(0, progress(done)));
+    let reply = Reply::new(true);
+    let mut live = Live::new(Held::new(reply.clone(), Arc::new(Nobody)));
+    assert!(
+        parked
+            .resume(retry_with_token(&granted, &reply), b"{}")
+            .is_ok()
+    );
+    parked.progress(0, progress(3));
+    let text = heard(&mut live);
+    for done in 1..=3 {
+        let told = format!(r#"{{"progressToken":"new","progress":{done}}}"#);
+        assert!(text.contains(&told), "{text}");
+    }
+    assert_eq!(text.matches("data:").count(), 3, "{text}");
+    assert_eq!(heard(&mut live), "");
+}
+
+#[tokio::test]
+async fn a_retry_that_takes_no_stream_is_answered_all_the_same() {
+    let granted = granted();
+    let parked = turn(&granted, true);
+    parked.progress(0, progress(1));
+    let reply = Reply::new(false);
+    assert!(
+        parked
+            .resume(retry_with_token(&granted, &reply), b"{}")
+            .is_ok()
+    );
+    parked.answer(call(), Outcome::Failed(Failure::Crashed));
+    assert!(reply.is_over());
+}
+
+#[tokio::test]
+async fn whose_rights_ended_meanwhile_hears_nothing_of_it() {
+    let granted = granted_by(Method::Mtls);
+    let parked = turn(&granted, true);
+    parked.progress(0, progress(1));
+    // After the retry's credential was looked at: a configuration without client certificates.
+    granted.server.replace(snapshot());
+    let reply = Reply::new(true);
+    let mut live = Live::new(Held::new(reply.clone(), Arc::new(Nobody)));
+    assert!(
+        parked
+            .resume(retry_with_token(&granted, &reply), b"{}")
+            .is_ok()
+    );
+    let text = heard(&mut live);
+    assert!(
+        text.contains(r#""error""#) && !text.contains("progress"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_comes_after_what_is_kept() {
+    let granted = granted();
+    let turn = turn(&granted, false);
+    let reply = turn.state.lock().reply.clone().unwrap();
+    turn.state.lock().missed.keep(progress(1));
+    let result = Frame::from_child(frame::result_response(b"1", b"{}")).unwrap();
+    turn.answer(call(), Outcome::Answer(result));
+    assert!(!reply.is_over());
+    assert!(turn.state.lock().late.is_some());
 }
