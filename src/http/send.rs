@@ -163,6 +163,7 @@ async fn hand_over(
     if session.has_no(&frame) {
         return Err(Refusal::Denied(Denied::Method));
     }
+    let frame = session.without_task(frame);
     // The session looks again; here it costs no decision that never comes true.
     if frame.id().is_some_and(|id| session.is_in_flight(id)) {
         return Err(Refusal::Send(SendError::DuplicateId));

@@ -25,10 +25,16 @@ impl Session {
 
     /// True for a request about tasks where there are none, because they would be everybody's.
     pub(crate) fn has_no(&self, frame: &Frame) -> bool {
-        let method = frame.method();
-        let about_tasks = method.starts_with("tasks/")
-            || (method == "tools/call" && frame.without(&[Member::Task]).bytes() != frame.bytes());
-        about_tasks && self.is_among_others()
+        frame.method().starts_with("tasks/") && self.is_among_others()
+    }
+
+    /// A call as it is where there are no tasks: who has none ignores that one is asked for
+    /// (2025-11-25, basic/utilities/tasks).
+    pub(crate) fn without_task(&self, frame: Frame) -> Frame {
+        match frame.method() {
+            "tools/call" if self.is_among_others() => frame.without(&[Member::Task]),
+            _ => frame,
+        }
     }
 
     /// True for a notification that can't be this session's to send: its child asks nobody for

@@ -40,7 +40,10 @@ async fn sessions_that_share_a_child_have_no_tasks() {
     assert!(listed.contains("failing_job") && !listed.contains("taskSupport"));
     let call =
         json!({"name": "slow_compute", "arguments": {"seconds": 0}, "task": {"ttl": 60_000}});
-    is_unknown(&rig, &alice, "begin", "tools/call", &call).await;
+    // Who has no tasks ignores that one is asked for.
+    let called = alice.request("tools/call", call).await;
+    assert!(text_of(&called).contains("Computed"), "{called}");
+    assert!(called["result"].get("task").is_none(), "{called}");
     let named = json!({"taskId": "task-1"});
     for (method, params) in [
         ("tasks/list", &json!({})),

@@ -169,6 +169,7 @@ impl Session {
     pub async fn close(self) {
         let Some(id) = &self.id else { return };
         if self.server.http2 {
+            let _ = self.close2(id).await;
             return;
         }
         let Ok(mut connection) = http1::Connection::open(&self.server.endpoint).await else {
@@ -183,6 +184,14 @@ impl Session {
             .head("DELETE", &self.server.endpoint.path, &more);
         request.extend_from_slice(b"\r\n");
         let _ = connection.exchange(&request).await;
+    }
+
+    async fn close2(&self, id: &str) -> io::Result<()> {
+        let mut connection = http2::Connection::open(&self.server.endpoint).await?;
+        let mut request = request2(&self.server, Some(id), b"")?;
+        *request.method_mut() = http::Method::DELETE;
+        connection.exchange(request, &mut Vec::new()).await?;
+        Ok(())
     }
 }
 
