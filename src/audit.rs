@@ -354,12 +354,9 @@ async fn settled(
             // Whoever is ready to run brings his decision meanwhile.
             turn::give_way().await;
             drop(gathering);
-            told(receiver).await
+            told_in_time(receiver).await
         }
-        Submitted::Waits(receiver) => match tokio::time::timeout(PATIENCE, told(receiver)).await {
-            Ok(told) => told,
-            Err(_) => Err(Unrecorded::Slow),
-        },
+        Submitted::Waits(receiver) => told_in_time(receiver).await,
     };
     match result {
         Ok(()) => Ok(pending),
@@ -374,6 +371,11 @@ async fn settled(
             Err(error)
         }
     }
+}
+
+async fn told_in_time(receiver: oneshot::Receiver<Word>) -> Result<(), Unrecorded> {
+    let told = tokio::time::timeout(PATIENCE, told(receiver)).await;
+    told.unwrap_or(Err(Unrecorded::Slow))
 }
 
 /// What becomes of a decision; whoever is asked to writes meanwhile.

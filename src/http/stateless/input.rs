@@ -278,20 +278,11 @@ impl Turn {
         }
     }
 
-    /// The child ended a call that is parked.
-    pub(super) fn answered_late(&self, prune: Prune, outcome: Outcome) {
-        let lease = {
-            let mut state = self.state.lock();
-            if let Outcome::Answer(_) = outcome {
-                state.late = Some((prune, outcome));
-                state.lease.take()
-            } else {
-                state.late = None;
-                drop(state);
-                self.granted.server.stateless.forget(self);
-                self.state.lock().lease.take()
-            }
-        };
+    /// A call that is parked came to nothing.
+    pub(super) fn failed_parked(&self) {
+        self.state.lock().late = None;
+        self.granted.server.stateless.forget(self);
+        let lease = self.state.lock().lease.take();
         drop(lease);
     }
 
@@ -326,9 +317,13 @@ impl Turn {
     fn catch_up(&self) -> Option<(Prune, Outcome)> {
         // Under the lock, so that what the child says now comes after it.
         let mut state = self.state.lock();
-        let (hearing, missed) = (state.hearing(), state.missed.take());
-        if let Some(reply) = &state.reply {
-            for frame in missed.filter_map(|frame| hearing.address(frame)) {
+        let hearing = state.hearing();
+        if let Some(reply) = state.reply.clone() {
+            for frame in state
+                .missed
+                .take()
+                .filter_map(|frame| hearing.address(frame))
+            {
                 // Who takes no stream hears none of it.
                 if !reply.push(frame.bytes().clone()) {
                     break;
@@ -364,6 +359,10 @@ impl Turn {
         }
         let instance = {
             let state = self.state.lock();
+            if state.ended {
+                // Who ended it answers.
+                return Ok(());
+            }
             state.lease.as_ref().map(|lease| lease.instance().clone())
         };
         let handed = given.iter().all(|(number, value)| {

@@ -327,20 +327,27 @@ impl Peer for Turn {
         let Call { prune, slot, .. } = call;
         let (parked, prune, lease) = {
             let mut state = self.state.lock();
-            // It comes after what is kept, which a retry is about to hear.
-            let behind = !state.missed.is_empty() && matches!(outcome, Outcome::Answer(_));
-            let parked = behind || state.reply.is_none();
-            state.ended = true;
+            let was_over = std::mem::replace(&mut state.ended, true);
             state.asked.clear();
             if let (Outcome::Answer(frame), Some(lease)) = (&outcome, &state.lease)
                 && frame.kind() == Kind::Result
             {
                 lease.worked();
             }
+            let prune = state.prune.take().unwrap_or(prune);
+            // What is kept comes first, which a retry is about to hear.
+            let parked = state.reply.is_none() || !state.missed.is_empty();
+            if parked && matches!(outcome, Outcome::Answer(_)) {
+                // Under the same lock, so that a retry finds either the answer or who will bring it.
+                state.late = (!was_over).then_some((prune, outcome));
+                let lease = state.lease.take();
+                drop(state);
+                return drop((lease, slot));
+            }
             let late = matches!(outcome, Outcome::Failed(Failure::TimedOut));
             let lease = late.then(|| state.lease.take()).flatten();
             let lease = lease.map(|lease| (lease, state.ticket));
-            (parked, state.prune.take().unwrap_or(prune), lease)
+            (state.reply.is_none(), prune, lease)
         };
         // Its child may still be at it, and ask.
         match lease {
@@ -348,8 +355,7 @@ impl Peer for Turn {
             None => drop(slot),
         }
         if parked {
-            self.answered_late(prune, outcome);
-            return;
+            return self.failed_parked();
         }
         let rendered = match (&outcome, self.listens()) {
             // Who listens is told that it is over, not that something failed.

@@ -325,3 +325,24 @@ async fn an_answer_comes_after_what_is_kept() {
     assert!(!reply.is_over());
     assert!(turn.state.lock().late.is_some());
 }
+
+#[tokio::test]
+async fn a_retry_that_comes_with_the_answer_is_answered() {
+    let granted = granted();
+    for _ in 0..2000 {
+        let parked = turn(&granted, true);
+        parked.progress(0, progress(1));
+        let reply = Reply::new(true);
+        std::thread::scope(|scope| {
+            let answering = || {
+                let result = frame::result_response(b"1", b"{}");
+                let result = Frame::from_child(result).unwrap();
+                parked.answer(call(), Outcome::Answer(result));
+            };
+            scope.spawn(answering);
+            let resumed = parked.resume(retry_with_token(&granted, &reply), b"{}");
+            assert!(resumed.is_ok());
+        });
+        assert!(reply.is_over());
+    }
+}
